@@ -1,0 +1,521 @@
+r"""Denoisers: a network, what it was trained to predict, and every other prediction derived from it.
+
+With x = alpha x0 + beta y + sigma n, write z = x - beta y. Each kind of raw output r gives the data
+and the noise as one linear form each in (z, r, y), without going through the other:
+
+============  =====================================  ==========================================
+kind          data x0                                noise n
+============  =====================================  ==========================================
+noise         (z - sigma r) / alpha                  r
+data          r                                      (z - alpha r) / sigma
+velocity      (alpha z - sigma r) / s                (sigma z + alpha r) / s,  s = alpha^2 + sigma^2
+flow          (sigma' z - sigma w) / d               (alpha w - alpha' z) / d, w = r - beta' y,
+                                                     d = alpha sigma' - sigma alpha'
+edm           (sd^2 alpha z + sigma sd m r) / m^2    (sigma z - alpha sd m r) / m^2,
+                                                     m^2 = sigma^2 + alpha^2 sd^2
+residual      x - beta R - sigma E                   E,  where r = (R, E) stacked in dimension 1
+============  =====================================  ==========================================
+
+Deriving the noise from the data at sigma = 0.002 in float32 loses four digits; these forms do not.
+`velocity` is the v of T. Salimans and J. Ho, "Progressive distillation for fast sampling of
+diffusion models", ICLR 2022; `flow` is dx/dt along the path (Y. Lipman et al., "Flow matching for
+generative modeling", ICLR 2023); `edm` the preconditioned network of T. Karras et al., "Elucidating
+the design space of diffusion-based generative models", NeurIPS 2022, table 1; `residual` the two
+heads of J. Liu et al., "Residual denoising diffusion models", CVPR 2024.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from .schedules import DiscreteBetas, ProductSchedule, Schedule
+from .spaces import Space, expand
+from .tree import Tree, leaves, take, tree_map
+
+__all__ = ["Denoiser", "Kind", "Prediction"]
+
+Kind = Literal["noise", "data", "velocity", "flow", "edm", "residual"]
+Form = tuple[Any, Any, Any]  # coefficients of (x, raw, y)
+
+
+def _sqrt(value: Any) -> Any:
+    return math.sqrt(value) if isinstance(value, float) else value.sqrt()
+
+
+def _forms(schedule: Schedule, t: Any, kind: Kind, sd: float) -> tuple[Form | None, Form | None]:
+    """Coefficients of (x, raw, y) in the data and in the noise; None where it is not defined."""
+    a, b, s = schedule.alpha(t), schedule.beta(t), schedule.sigma(t)
+    scalar = isinstance(s, float)
+    zero = 0.0 if scalar else 0 * s
+    one = zero + 1.0
+    if kind == "noise":
+        if scalar and a == 0.0:
+            return None, (zero, one, zero)
+        return (1 / a, -s / a, -b / a), (zero, one, zero)
+    if kind == "data":
+        if scalar and s == 0.0:
+            return (zero, one, zero), None
+        return (zero, one, zero), (1 / s, -a / s, -b / s)
+    if kind == "velocity":
+        n = a * a + s * s
+        return (a / n, -s / n, -a * b / n), (s / n, a / n, -s * b / n)
+    if kind == "flow":
+        da, db, ds = schedule.derivatives(t)
+        d = a * ds - s * da
+        return (
+            (ds / d, -s / d, (s * db - ds * b) / d),
+            (-da / d, a / d, (da * b - a * db) / d),
+        )
+    if kind == "edm":
+        m = _sqrt(s * s + a * a * sd * sd)
+        n = m * m
+        return (sd * sd * a / n, s * sd / m, -sd * sd * a * b / n), (s / n, -a * sd / m, -s * b / n)
+    raise ValueError(f"unknown prediction {kind!r}; expected one of {', '.join(get_args(Kind))}")
+
+
+def _apply(form: Form, x: Tensor, raw: Tensor, y: Tensor | None) -> Tensor:
+    cx, cr, cy = form
+    if cr.__class__ is float:
+        if cx == 0.0 and cr == 1.0:
+            return raw
+        out = (raw * cr).add_(x, alpha=cx)
+        if y is not None and cy != 0.0:
+            out.add_(y, alpha=cy)
+        return out
+    out = expand(cx, x) * x + expand(cr, x) * raw
+    return out if y is None else out + expand(cy, x) * y
+
+
+class Prediction:
+    """What a denoiser says about a state: `data`, `noise`, `velocity` and `score`, on demand.
+
+    Attributes:
+        x: the state that was asked about, (B, ...).
+        t: its time, a float or a tensor (B,) or (B, L).
+        reference: the known reference y, or None.
+        raw: the network's output.
+        data: predicted clean data E[x0 | x].
+        noise: predicted noise E[n | x].
+        velocity: dx/dt of the probability-flow ODE, alpha' data + beta' y + sigma' noise.
+        score: gradient of log p_t at x, -noise / sigma (Gaussian schedules only).
+        parts: predictions that this one was made of (guidance fills it in).
+    """
+
+    __slots__ = ("_data", "_noise", "denoiser", "parts", "raw", "reference", "t", "x")
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        x: Tree,
+        t: Any,
+        raw: Tree,
+        reference: Tree | None = None,
+        data: Tree | None = None,
+        noise: Tree | None = None,
+        parts: dict[str, Prediction] | None = None,
+    ) -> None:
+        self.denoiser = denoiser
+        self.x = x
+        self.t = t
+        self.raw = raw
+        self.reference = reference
+        self._data = data
+        self._noise = noise
+        self.parts = parts or {}
+
+    @property
+    def data(self) -> Tree:
+        if self._data is None:
+            self._data = self.denoiser.convert(0, self.x, self.t, self.raw, self.reference)
+        return self._data
+
+    @property
+    def noise(self) -> Tree:
+        if self._noise is None:
+            self._noise = self.denoiser.convert(1, self.x, self.t, self.raw, self.reference)
+        return self._noise
+
+    @property
+    def velocity(self) -> Tree:
+        denoiser, t = self.denoiser, self.t
+        edited = self._data is not None and self._noise is not None
+        if denoiser.prediction == "flow" and not edited:
+            return self.raw
+
+        def leaf(schedule: Schedule, data: Tensor, noise: Tensor, y: Tensor | None) -> Tensor:
+            da, db, ds = schedule.derivatives(t)
+            terms = [(da, data), (ds, noise)] + ([(db, y)] if y is not None else [])
+            return sum((c if isinstance(c, float) else expand(c, x)) * x for c, x in terms)  # type: ignore[return-value]
+
+        return denoiser.leafwise(leaf, self.data, self.noise, self.reference)
+
+    @property
+    def score(self) -> Tree:
+        if self.denoiser.schedule.family != "gaussian":
+            raise ValueError(f"{self.denoiser.schedule!r} has Student-t noise: it has no Gaussian score; use ODE samplers")
+
+        def leaf(schedule: Schedule, noise: Tensor, _: Tensor | None) -> Tensor:
+            s = schedule.sigma(self.t)
+            if isinstance(s, float):
+                if s == 0.0:
+                    raise ValueError(f"the score is not defined at t={self.t}, where sigma = 0")
+                return noise / -s
+            return noise / -expand(s, noise)
+
+        return self.denoiser.leafwise(leaf, self.noise, None)
+
+    def with_data(self, data: Tree, *, noise: Literal["keep", "rederive"]) -> Prediction:
+        """The same prediction with other data.
+
+        Args:
+            data: the new data prediction.
+            noise: "keep" the predicted noise (proximal methods, clipping) or "rederive" it so that
+                x = alpha data + beta y + sigma noise holds again.
+        """
+        if noise == "keep":
+            kept = self.noise
+        elif noise == "rederive":
+            kept = self.denoiser.noise_of(self.x, data, self.t, self.reference)
+        else:
+            raise ValueError(f'noise must be "keep" or "rederive", got {noise!r}')
+        return Prediction(self.denoiser, self.x, self.t, self.raw, self.reference, data, kept, self.parts)
+
+    def take(self, index: Any) -> Prediction:
+        """The prediction for the batch elements `index`."""
+
+        def pick(x: Tree | None) -> Tree | None:
+            return None if x is None else take(x, index)
+
+        t = self.t[index] if isinstance(self.t, Tensor) and self.t.ndim else self.t
+        parts = {name: part.take(index) for name, part in self.parts.items()}
+        denoiser = self.denoiser.on(self.denoiser.space.take(index)) if self.denoiser.space is not None else self.denoiser
+        return Prediction(
+            denoiser, pick(self.x), t, pick(self.raw), pick(self.reference), pick(self._data), pick(self._noise), parts
+        )
+
+
+Label = Literal["auto", "time", "index", "log_sigma"] | Callable[[Schedule, Any], Any]
+
+
+class Denoiser:
+    """A network with the schedule it was trained for: the one object that samplers ask.
+
+    Args:
+        network: `network(x, label, **condition)`; x (B, ...), label (B,) or (B, L), returns the
+            shape of x. For product states x and the output are dictionaries.
+        schedule: the `Schedule` (a `ProductSchedule` for one schedule a leaf).
+        prediction: what the network's output is; see the module's table. A dictionary gives one
+            kind a leaf.
+        space: where the states live; None for plain tensors (no projection).
+        label: what the network is told about time. "time" is 1000 t; "index" the index 0..T-1 of
+            a `DiscreteBetas` schedule; "log_sigma" log(sigma/alpha)/4 as in EDM; or a function
+            (schedule, t) -> value. "auto": "log_sigma" for edm predictions, "index" for
+            `DiscreteBetas`, else "time".
+        sigma_data: standard deviation of the data, for edm predictions.
+
+    Raises:
+        ValueError: for an unknown kind or label.
+    """
+
+    needs_grad = False
+
+    def __init__(
+        self,
+        network: Callable[..., Tree],
+        schedule: Schedule | ProductSchedule,
+        prediction: Kind | dict[str, Kind] = "noise",
+        space: Space | None = None,
+        label: Label = "auto",
+        sigma_data: float = 0.5,
+    ) -> None:
+        kinds = prediction.values() if isinstance(prediction, dict) else [prediction]
+        for kind in kinds:
+            if kind not in get_args(Kind):
+                raise ValueError(f"unknown prediction {kind!r}; expected one of {', '.join(get_args(Kind))}")
+        if label == "auto":
+            clock = schedule.leaves[schedule.clock_leaf] if isinstance(schedule, ProductSchedule) else schedule
+            if "edm" in kinds:
+                label = "log_sigma"
+            else:
+                label = "index" if isinstance(clock, DiscreteBetas) else "time"
+        if not callable(label) and label not in ("time", "index", "log_sigma"):
+            raise ValueError(f'unknown label {label!r}; expected "auto", "time", "index", "log_sigma" or a function')
+        self.network = network
+        self.schedule = schedule
+        self.prediction = prediction
+        self.space = space
+        self.label = label
+        self.sigma_data = sigma_data
+        self.half: torch.dtype | None = None
+        self._memo: dict[tuple[float, str | None], Any] = {}
+
+    def __repr__(self) -> str:
+        network = type(self.network).__name__
+        return f"Denoiser({network}, {self.schedule!r}, prediction={self.prediction!r}, space={self.space!r})"
+
+    def on(self, space: Space | None) -> Denoiser:
+        """The same denoiser for states of another space (for example the masks of another batch)."""
+        other = copy.copy(self)
+        other.space = space
+        return other
+
+    def in_half(self, dtype: torch.dtype | None) -> Denoiser:
+        """The same denoiser with its network run in float16 or bfloat16; states keep their type."""
+        other = copy.copy(self)
+        other.half = dtype
+        return other
+
+    # -- leaves ----------------------------------------------------------------------------------
+    def _leaf_schedule(self, name: str | None) -> Schedule:
+        schedule = self.schedule
+        return schedule.leaves[name] if isinstance(schedule, ProductSchedule) else schedule
+
+    def _leaf_kind(self, name: str | None) -> Kind:
+        return self.prediction[name] if isinstance(self.prediction, dict) else self.prediction  # type: ignore[index]
+
+    def leafwise(self, function: Callable[..., Tensor], first: Tree, *rest: Tree | None) -> Tree:
+        """`function(schedule of the leaf, leaf of each argument)`, leaf by leaf."""
+        if isinstance(first, dict):
+            return {
+                name: function(self._leaf_schedule(name), leaf, *(None if r is None else r[name] for r in rest))
+                for name, leaf in first.items()
+            }
+        return function(self._leaf_schedule(None), first, *rest)
+
+    # -- prediction ------------------------------------------------------------------------------
+    def _form(self, which: int, t: Any, name: str | None) -> Form:
+        if t.__class__ is float:
+            forms = self._memo.get((t, name))
+            if forms is None:
+                if len(self._memo) > 8192:
+                    self._memo.clear()
+                forms = _forms(self._leaf_schedule(name), t, self._leaf_kind(name), self.sigma_data)
+                self._memo[t, name] = forms
+        else:
+            forms = _forms(self._leaf_schedule(name), t, self._leaf_kind(name), self.sigma_data)
+        form = forms[which]
+        if form is None:
+            if which == 0:
+                raise ValueError(
+                    f"t={t} has alpha = 0: a noise prediction says nothing about the data there; start at a smaller t, "
+                    "or use a network that predicts data, velocity or flow"
+                )
+            raise ValueError(f"t={t} has sigma = 0: there is no noise to derive from a data prediction; stop at a larger t")
+        return form  # type: ignore[no-any-return]
+
+    def convert(self, which: int, x: Tree, t: Any, raw: Tree, reference: Tree | None) -> Tree:
+        """The data (`which` = 0) or the noise (1) from the raw output, projected onto the space."""
+        if isinstance(x, dict):
+            out: Tree = {
+                name: self._convert(which, x[name], t, raw[name], None if reference is None else reference[name], name)
+                for name in x
+            }
+        else:
+            out = self._convert(which, x, t, raw, reference, None)
+        return out if self.space is None else self.space.project(out)
+
+    def _convert(self, which: int, x: Tensor, t: Any, raw: Tensor, y: Tensor | None, name: str | None) -> Tensor:
+        if self._leaf_kind(name) == "residual":
+            residual, noise = raw.chunk(2, dim=1)
+            if which == 1:
+                return noise
+            schedule = self._leaf_schedule(name)
+            b, s = schedule.beta(t), schedule.sigma(t)
+            if isinstance(b, float):
+                return x - b * residual - s * noise
+            return x - expand(b, x) * residual - expand(s, x) * noise
+        return _apply(self._form(which, t, name), x, raw, y)
+
+    def _label_value(self, t: Any) -> Any:
+        label, schedule = self.label, self.schedule
+        if callable(label):
+            return label(schedule, t)  # type: ignore[arg-type]
+        clock = schedule.leaves[schedule.clock_leaf] if isinstance(schedule, ProductSchedule) else schedule
+        if label == "time":
+            return 1000.0 * t
+        if label == "index":
+            if not isinstance(clock, DiscreteBetas):
+                raise ValueError(f'label="index" needs a DiscreteBetas schedule, got {clock!r}; use label="time"')
+            return t * clock.num_steps - 1.0
+        return -clock.clock(t) / 4.0
+
+    def _label(self, t: Any, x: Tree) -> Tensor:
+        leaf = x if x.__class__ is Tensor else leaves(x)[0]
+        if t.__class__ is float:
+            value = self._memo.get((t, "label:"))
+            if value is None:
+                value = self._memo[t, "label:"] = self._label_value(t)
+            return torch.full((leaf.shape[0],), value, dtype=leaf.dtype, device=leaf.device)
+        return self._label_value(t).to(device=leaf.device, dtype=leaf.dtype)  # type: ignore[no-any-return]
+
+    def _check_time(self, t: Any, x: Tree) -> Any:
+        if isinstance(t, Tensor):
+            if not t.is_floating_point():
+                raise TypeError(f"t is a continuous time in [0, 1], got a tensor of {t.dtype}; an index i of T is (i + 1) / T")
+            shape = leaves(x)[0].shape
+            if t.ndim > 2 or tuple(t.shape) != tuple(shape[: t.ndim]):
+                raise ValueError(f"t must have shape (), (B,) or (B, L) = {tuple(shape[:2])}, got {tuple(t.shape)}")
+            return float(t) if t.ndim == 0 else t.double()
+        if isinstance(t, bool) or not isinstance(t, float | int):
+            raise TypeError(f"t is a float or a tensor, got {type(t).__name__}")
+        low, high = self.schedule.domain
+        if not low <= t <= high:
+            hint = "; times are continuous, an index i of T is (i + 1) / T" if isinstance(t, int) else ""
+            raise ValueError(f"t={t} lies outside the schedule's times [{low}, {high}]{hint}")
+        return float(t)
+
+    def __call__(
+        self,
+        x: Tree,
+        t: Any,
+        *,
+        reference: Tree | None = None,
+        label: Tensor | None = None,
+        state: Any = None,
+        **condition: Any,
+    ) -> Prediction:
+        """Ask the network about `x` at time `t`.
+
+        Args:
+            x: states (B, ...), or a dictionary of leaves.
+            t: a float, or a tensor of shape (), (B,) or (B, L) (one time an element).
+            reference: the known y of restoration schedules, of the shape of x.
+            label: what the network is told instead of the label of `t`, (B,) or (B, L).
+            state: the run's state, for guidance that keeps accumulators; ignored here.
+            condition: passed to the network by name.
+
+        Raises:
+            TypeError, ValueError: for times outside the schedule or integer times, and for outputs
+                whose shape is not that of the state.
+        """
+        if t.__class__ is not float or not 0.0 <= t <= 1.0:
+            t = self._check_time(t, x)
+        if label is None:
+            label = self._label(t, x)
+        raw = self._run(x, t, label, reference, condition)
+        if x.__class__ is Tensor:
+            if raw.__class__ is not Tensor or (raw.shape != x.shape and self.prediction != "residual"):
+                raise ValueError(_mismatch(raw, x))
+        else:
+            self._check_leaves(raw, x)
+        return Prediction(self, x, t, raw, reference)
+
+    def _check_leaves(self, raw: Tree, x: Tree) -> None:
+        if isinstance(x, dict):
+            if not isinstance(raw, dict) or set(raw) != set(x):
+                came = sorted(raw) if isinstance(raw, dict) else type(raw).__name__
+                raise ValueError(f"the network must return a dictionary with leaves {sorted(x)}, got {came}")
+            for name in x:
+                if raw[name].shape != x[name].shape and self._leaf_kind(name) != "residual":
+                    raise ValueError(f"leaf {name!r}: " + _mismatch(raw[name], x[name]))
+        elif not isinstance(raw, Tensor) or (raw.shape != x.shape and self.prediction != "residual"):
+            raise ValueError(_mismatch(raw, x))
+
+    def _run(self, x: Tree, t: Any, label: Tensor, reference: Tree | None, condition: dict[str, Any]) -> Tree:
+        schedule = self.schedule
+        if schedule.basis is not None:
+            basis = schedule.basis
+            return basis.forward(self._network(basis.inverse(x), t, label, condition))
+        return self._network(x, t, label, condition)
+
+    def _network(self, x: Tree, t: Any, label: Tensor, condition: dict[str, Any]) -> Tree:
+        if self.prediction == "edm" or isinstance(self.prediction, dict):
+            x = self._scaled(x, t)
+        if self.half is None:
+            return self.network(x, label, **condition)
+        leaf = leaves(x)[0]
+        with torch.autocast(leaf.device.type, dtype=self.half):
+            raw = self.network(x, label, **condition)
+        return tree_map(lambda r: r.to(leaf.dtype), raw)
+
+    def _scaled(self, x: Tree, t: Any) -> Tree:
+        """EDM's c_in: unit variance at the network's input, for the leaves that predict so."""
+
+        def scale(x: Tensor, name: str | None) -> Tensor:
+            if self._leaf_kind(name) != "edm":
+                return x
+            schedule = self._leaf_schedule(name)
+            a, s = schedule.alpha(t), schedule.sigma(t)
+            m = _sqrt(s * s + a * a * self.sigma_data**2)
+            return x / (m if isinstance(m, float) else expand(m, x))
+
+        return {name: scale(leaf, name) for name, leaf in x.items()} if isinstance(x, dict) else scale(x, None)
+
+    # -- training --------------------------------------------------------------------------------
+    def add_noise(self, x0: Tree, noise: Tree, t: Any, reference: Tree | None = None) -> Tree:
+        """x = alpha(t) x0 + beta(t) y + sigma(t) noise, for t (), (B,) or (B, L)."""
+        t = self._check_time(t, x0)
+
+        def leaf(schedule: Schedule, x0: Tensor, n: Tensor, y: Tensor | None) -> Tensor:
+            a, b, s = (_coef(c, x0) for c in (schedule.alpha(t), schedule.beta(t), schedule.sigma(t)))
+            x = a * x0 + s * n
+            return x if y is None else x + b * y
+
+        return self.leafwise(leaf, x0, noise, reference)
+
+    def target(self, x0: Tree, noise: Tree, t: Any, reference: Tree | None = None) -> Tree:
+        """What the raw output should be for `x = add_noise(x0, noise, t)`.
+
+        Raises:
+            ValueError: for "flow" and "residual" schedules without the reference they need.
+        """
+        t = self._check_time(t, x0)
+        if isinstance(x0, dict):
+            return {
+                name: self._target(x0[name], noise[name], t, None if reference is None else reference[name], name)
+                for name in x0
+            }
+        return self._target(x0, noise, t, reference, None)
+
+    def _target(self, x0: Tensor, n: Tensor, t: Any, y: Tensor | None, name: str | None) -> Tensor:
+        kind, schedule = self._leaf_kind(name), self._leaf_schedule(name)
+        if kind == "noise":
+            return n
+        if kind == "data":
+            return x0
+        if kind == "residual":
+            if y is None:
+                raise ValueError("a residual prediction is trained with a reference (the degraded data y), got None")
+            return torch.cat([y - x0, n], dim=1)
+        a, b, s = (_coef(c, x0) for c in (schedule.alpha(t), schedule.beta(t), schedule.sigma(t)))
+        if kind == "velocity":
+            return a * n - s * x0
+        if kind == "flow":
+            da, db, ds = (_coef(c, x0) for c in schedule.derivatives(t))
+            u = da * x0 + ds * n
+            return u if y is None else u + db * y
+        # edm: F such that data(F) = x0, with z = alpha x0 + sigma n
+        sd = self.sigma_data
+        m = _sqrt(s * s + a * a * sd * sd)
+        return (s * x0 - sd * sd * a * n) / (sd * m)
+
+    def noise_of(self, x: Tree, data: Tree, t: Any, reference: Tree | None = None) -> Tree:
+        """The noise for which x = alpha data + beta y + sigma noise; zero where sigma = 0."""
+
+        def leaf(schedule: Schedule, x: Tensor, data: Tensor, y: Tensor | None) -> Tensor:
+            a, b, s = schedule.alpha(t), schedule.beta(t), schedule.sigma(t)
+            z = x - _coef(a, x) * data
+            if y is not None:
+                z = z - _coef(b, x) * y
+            if isinstance(s, float):
+                return z / s if s else torch.zeros_like(z)
+            s = expand(s, x)
+            return torch.where(s > 0, z / s.clamp_min(torch.finfo(x.dtype).tiny), z.new_zeros(()))
+
+        return self.leafwise(leaf, x, data, reference)
+
+
+def _coef(c: Any, like: Tensor) -> Any:
+    return c if isinstance(c, float) else expand(c, like)
+
+
+def _mismatch(raw: Any, x: Tensor) -> str:
+    came = tuple(raw.shape) if isinstance(raw, Tensor) else type(raw).__name__
+    return f"the network must return the state's shape {tuple(x.shape)}, got {came}"
+

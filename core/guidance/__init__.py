@@ -1,0 +1,6 @@
+"""Guidance: denoisers around denoisers."""
+
+from .base import Guidance
+from .classifier_free import ClassifierFree
+
+__all__ = ["ClassifierFree", "Guidance"]

@@ -1,0 +1,252 @@
+"""Hooks: what may look at, or change, a run between the network and the sampler.
+
+A hook is asked at three places: before the network (`on_query`), after it (`on_prediction`) and
+after the sampler's step (`on_step`). Guidance that is a function of the denoiser alone is written as
+a denoiser around a denoiser instead (`core.guidance`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .denoisers import Prediction
+from .samplers.state import Query, State
+from .spaces import Euclidean, Masked, Space
+from .tree import Tree, tree_map
+
+__all__ = ["Clamp", "DynamicThreshold", "Hook", "Known", "Record", "Step"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One network call, as hooks see it.
+
+    Attributes:
+        state: the run before the sampler's step.
+        query: what was asked.
+        pred: what the denoiser answered.
+        z: the noise that the step will use, or None.
+        reference: the known y, or None.
+        schedule, space, sampler, plan: of the run.
+        call: index of the network call.
+        new: the run after the step (in `on_step` only).
+    """
+
+    state: State
+    query: Query
+    pred: Prediction
+    z: Tree | None
+    reference: Tree | None
+    schedule: Any
+    space: Space
+    sampler: Any
+    plan: Any
+    call: int
+    new: State | None = None
+
+
+class Hook:
+    """Base class; override what is needed.
+
+    Attributes:
+        group: walkers that must stay in one batch, next to each other.
+        needs_grad: whether gradients must be possible inside the loop.
+    """
+
+    group: int = 1
+    needs_grad: bool = False
+
+    def on_start(self, state: State, space: Space) -> State:
+        """The run's first state."""
+        return state
+
+    def on_query(self, query: Query, space: Space) -> Query:
+        """Before the network call."""
+        return query
+
+    def on_prediction(self, step: Step) -> Step:
+        """After the network call: change the prediction, or resample state and prediction."""
+        return step
+
+    def on_step(self, step: Step) -> State:
+        """After the sampler's step; an edit of x is `State.restart`."""
+        if step.new is None:
+            raise ValueError("on_step needs the new state")
+        return step.new
+
+    def take(self, index: Any) -> Hook:
+        """The hook for the batch elements `index` (hooks that hold one value a sample override it)."""
+        return self
+
+    def records(self) -> dict[str, Any]:
+        """What the hook collected, for `Result.records`."""
+        return {}
+
+
+def _pixels(space: Space, name: str) -> None:
+    if not isinstance(space, Euclidean | Masked):
+        raise ValueError(f"{name} bounds single values: it would leave {space!r}; use it on Euclidean or Masked states only")
+
+
+@dataclass(frozen=True)
+class Clamp(Hook):
+    """Bound the data prediction to [low, high] (pixel-like data only).
+
+    Args:
+        low, high: bounds, in the units of the data.
+        noise: "keep" the predicted noise or "rederive" it so that the state stays explained.
+    """
+
+    low: float = -1.0
+    high: float = 1.0
+    noise: Any = "rederive"
+
+    def on_prediction(self, step: Step) -> Step:
+        _pixels(step.space, "Clamp")
+        data = step.pred.data.clamp(self.low, self.high)
+        return replace(step, pred=step.pred.with_data(data, noise=self.noise))
+
+
+@dataclass(frozen=True)
+class DynamicThreshold(Hook):
+    """Clamp to the sample's own quantile and divide by it (pixel-like data only).
+
+    C. Saharia et al., "Photorealistic text-to-image diffusion models with deep language
+    understanding" (Imagen), NeurIPS 2022, section 2.3: s = max(quantile(|x0|), bound), then
+    x0 <- clamp(x0, -s, s) * bound / s. Under a mask only real elements count.
+
+    Args:
+        quantile: in (0, 1].
+        bound: range of the data, in its units.
+        noise: as in `Clamp`.
+    """
+
+    quantile: float = 0.995
+    bound: float = 1.0
+    noise: Any = "rederive"
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.quantile <= 1.0:
+            raise ValueError(f"quantile must lie in (0, 1], got {self.quantile}")
+
+    def on_prediction(self, step: Step) -> Step:
+        _pixels(step.space, "DynamicThreshold")
+        data = step.pred.data
+        size = data.abs().flatten(1)
+        if isinstance(step.space, Masked):
+            real = step.space.project(torch.ones_like(data)).flatten(1).bool()
+            size = torch.where(real, size, torch.nan)
+        s = size.float().nanquantile(self.quantile, dim=1).to(data.dtype).clamp_min(self.bound)
+        s = s.view(-1, *[1] * (data.ndim - 1))
+        data = data.clamp(-s, s) * (self.bound / s)
+        return replace(step, pred=step.pred.with_data(data, noise=self.noise))
+
+
+@dataclass(frozen=True, eq=False)
+class Known(Hook):
+    """Hold known elements: inpainting, continuation, imputation.
+
+    The data prediction of a known element is its known value and its noise is rederived, so known
+    elements walk on their own exact path, no step is repeated and no history is lost. With
+    `per_element_time` the network is shown the clean known values at time 0 instead, which needs a
+    network trained with one time an element (FVDM: Y. Liu et al., "Redefining temporal modeling in
+    video diffusion", 2024).
+
+    Args:
+        values: known values, of the shape of the state (a tree for product states).
+        mask: boolean, True = known; (B, L) or the shape of `values`, or 1 in the batch dimension.
+        per_element_time: tell the network time 0 for known elements; mask (B, L).
+
+    Raises:
+        TypeError: if the mask is not boolean.
+        ValueError: on shapes that do not fit, or a space that known elements would leave.
+    """
+
+    values: Tree
+    mask: Tree
+    per_element_time: bool = False
+
+    def __post_init__(self) -> None:
+        for mask in self.mask.values() if isinstance(self.mask, dict) else [self.mask]:
+            if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+                raise TypeError(f"mask must be a boolean tensor (True = known), got {getattr(mask, 'dtype', type(mask))}")
+        if self.per_element_time and (isinstance(self.mask, dict) or self.mask.ndim != 2):
+            raise ValueError("per_element_time needs a mask of shape (B, L)")
+
+    def _where(self, x: Tree) -> Tree:
+        def choose(x: Tensor, known: Tensor, mask: Tensor) -> Tensor:
+            mask = mask.to(x.device).reshape(*mask.shape, *[1] * (x.ndim - mask.ndim))
+            return torch.where(mask, known.to(x), x)
+
+        return tree_map(choose, x, self.values, self.mask)
+
+    def _check(self, space: Space) -> None:
+        if not space.elementwise:
+            raise ValueError(f"single known elements would leave {space!r}; give the known part as a condition instead")
+
+    def on_query(self, query: Query, space: Space) -> Query:
+        if not self.per_element_time:
+            return query
+        self._check(space)
+        t = query.t if isinstance(query.t, Tensor) else torch.tensor(query.t, dtype=torch.float64)
+        if t.ndim < 2:
+            t = t.reshape(-1, 1).expand(self.mask.shape)
+        t = torch.where(self.mask.to(t.device), 0.0, t)
+        return replace(query, x=self._where(query.x), t=t)
+
+    def on_prediction(self, step: Step) -> Step:
+        self._check(step.space)
+        pred = step.pred
+        data = self._where(pred.data)
+        if self.per_element_time:  # the state itself is still at the row's level
+            source = Prediction(pred.denoiser, step.state.x, step.query.t, pred.raw, pred.reference)
+            level = step.sampler.time(step.plan, step.state)
+            noise = pred.denoiser.noise_of(step.state.x, data, level, pred.reference)
+            return replace(step, pred=Prediction(source.denoiser, source.x, level, pred.raw, pred.reference, data, noise))
+        return replace(step, pred=pred.with_data(data, noise="rederive"))
+
+    def take(self, index: Any) -> Hook:
+        def pick(v: Tensor) -> Tensor:
+            return v if v.shape[0] == 1 else v[index]
+
+        return replace(self, values=tree_map(pick, self.values), mask=tree_map(pick, self.mask))
+
+
+@dataclass(eq=False)
+class Record(Hook):
+    """Keep the trajectory: lists of times, states and data predictions, one entry a network call.
+
+    Args:
+        every: keep each `every`-th call.
+        what: any of "x", "data", "noise".
+        device: where to keep it.
+    """
+
+    every: int = 1
+    what: tuple[str, ...] = ("x", "data")
+    device: str = "cpu"
+    _kept: dict[str, list[Any]] = field(default_factory=dict, repr=False)
+
+    def on_start(self, state: State, space: Space) -> State:
+        self._kept = {name: [] for name in ("t", *self.what)}
+        return state
+
+    def on_prediction(self, step: Step) -> Step:
+        if step.call % self.every == 0:
+            self._kept["t"].append(step.query.t)
+            for name in self.what:
+                value = step.query.x if name == "x" else getattr(step.pred, name)
+                self._kept[name].append(tree_map(lambda leaf: leaf.detach().to(self.device).clone(), value))
+        return step
+
+    def records(self) -> dict[str, Any]:
+        return dict(self._kept)
+
+    def take(self, index: Any) -> Hook:
+        return replace(self, _kept={})
+
+

@@ -1,0 +1,9 @@
+"""Policies and planners.
+
+Not built yet: this package holds the place of the wing, and every public name asked of it raises
+`NotImplementedError`.
+"""
+
+from .. import _unbuilt
+
+__getattr__ = _unbuilt(__name__)

@@ -1,0 +1,123 @@
+"""Forecast objects: alignment, tables, files, rolling origins, scores and pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pd = pytest.importorskip("pandas")
+
+from scidiffuse import timeseries as ts  # noqa: E402
+
+
+def panel(n=60, k=2):
+    start = pd.Timestamp("2024-01-01")
+    return ts.Panel(tuple("abc"[:k]), (start,) * k, tuple(np.arange(n) + 100.0 * i for i in range(k)), "h")
+
+
+def forecast(paths=200, h=4):
+    start = pd.Timestamp("2024-01-03 12:00")
+    samples = np.random.default_rng(0).normal(size=(2, paths, h)) + np.array([60.0, 160.0])[:, None, None]
+    return ts.Forecast(("a", "b"), (start, start), "h", samples, "M")
+
+
+def test_rolling_windows_never_show_the_future():
+    hist, y = ts.rolling(panel(), 5, n_windows=3, step=2)
+    assert hist.ids == ("a", "b") * 3 and y.shape == (6, 5)
+    for row in range(6):
+        base = 100.0 * (row % 2)
+        assert hist.values[row][-1] + 1 == y[row, 0]
+        assert y[row].tolist() == (base + np.arange(60 - 9 + 2 * (row // 2), 60 - 4 + 2 * (row // 2))).tolist()
+    assert y[-1, -1] == 159.0
+    with pytest.raises(ValueError, match="too few"):
+        ts.rolling(panel(), 30, n_windows=2)
+    with pytest.raises(ValueError, match="at least 1"):
+        ts.rolling(panel(), 0)
+
+
+def test_to_long_columns_values_and_alignment():
+    f = forecast()
+    table = f.to_long(level=[80, 95])
+    assert list(table.columns) == ["unique_id", "ds", "M", "M-median", "M-lo-80", "M-hi-80", "M-lo-95", "M-hi-95"]
+    assert np.allclose(table["M-hi-80"].to_numpy().reshape(2, 4), np.quantile(f.samples, 0.9, axis=1))
+    assert (table["M-lo-95"] <= table["M-lo-80"]).all() and (table["M-lo-80"] <= table["M-median"]).all()
+    assert table["ds"].tolist()[3] == pd.Timestamp("2024-01-03 15:00")
+    assert np.array_equal(
+        ts.actuals(f, panel(62)), [[60, 61, np.nan, np.nan], [160, 161, np.nan, np.nan]], equal_nan=True
+    )
+    with pytest.raises(ValueError, match="no value"):
+        ts.actuals(f, panel(20))
+
+
+def test_several_windows_of_a_series_get_a_cutoff_column():
+    hist, _ = ts.rolling(panel(), 5, n_windows=2)
+    table = ts.seasonal_naive(hist, 5).to_long(level=[80])
+    assert sorted(table["cutoff"].unique().tolist()) == [hist.end(0), hist.end(2)]
+
+
+def test_levels_out_of_range():
+    with pytest.raises(ValueError, match="percent"):
+        forecast().to_long(level=[0.8, 100])
+    with pytest.raises(ValueError, match=r"\(0, 1\)"):
+        forecast().quantile(80)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_saved_tables_read_back(tmp_path, suffix):
+    path = forecast().save(tmp_path / "sub" / f"f{suffix}")
+    back = ts.read_long(path)
+    assert np.allclose(back["M"].to_numpy(), forecast().to_long()["M"].to_numpy())
+
+
+def test_saved_paths_read_back_without_pickle(tmp_path):
+    path = forecast().save(tmp_path / "f.npz")
+    with np.load(path, allow_pickle=False) as data:
+        assert np.allclose(data["samples"], forecast().samples, rtol=1e-6)
+        assert data["unique_id"].tolist() == ["a", "b"] and str(data["freq"]) == "h"
+
+
+def test_evaluate_names_every_definition():
+    y = forecast().mean()
+    scores = ts.evaluate(forecast(), y, panel())
+    assert scores["wql_gluonts"] == pytest.approx(forecast().wql(y, "gluonts"))
+    assert scores["wql_gluonts_low95"] <= scores["wql_gluonts"] <= scores["wql_gluonts_high95"]
+    assert scores["wql_exact"] == pytest.approx(scores["crps_exact"] * y.size / y.sum())
+    assert scores["coverage_80"] == 1.0 and scores["n_values"] == 8
+    assert scores["scaled_crps"] == pytest.approx(scores["crps_exact"] / 24)  # the series climbs 24 a day
+
+
+def test_normal_forecast_scores_agree_with_its_own_large_sample():
+    hist, y = ts.rolling(panel(200), 24, n_windows=2)
+    noisy = ts.Panel(hist.ids, hist.starts, tuple(v + np.sin(np.arange(len(v)) ** 2) * 9 for v in hist.values), "h")
+    f = ts.seasonal_naive_intervals(noisy, 24)
+    drawn = f.draw(4000, seed=0)
+    for method in ("gluonts", "csdi", "exact"):
+        assert drawn.wql(y, method) == pytest.approx(f.wql(y, method), rel=0.02)
+
+
+def test_fan_chart_draws_what_it_is_given(tmp_path):
+    pytest.importorskip("matplotlib")
+    f = forecast()
+    figure = f.plot(
+        panel(), actual=f.mean(), baseline=ts.seasonal_naive(panel(), 4), paths=3, level=(50, 90), titles=["A", "B"]
+    )
+    axis = figure.axes[0]
+    labels = axis.get_legend_handles_labels()[1]
+    assert labels == ["history", "90 %", "50 %", "M median", "SeasonalNaive", "what happened"]
+    line = next(line for line in axis.lines if line.get_label() == "M median")
+    assert np.allclose(line.get_ydata(), f.median()[0])
+    history = next(line for line in axis.lines if line.get_label() == "history")
+    assert history.get_ydata().tolist() == list(range(48, 60))
+    figure.savefig(tmp_path / "fan.png")
+    assert (tmp_path / "fan.png").stat().st_size > 5000
+    with pytest.raises(ValueError, match="rows"):
+        ts.fan_chart(f, rows=[7])
+
+
+def test_reliability_of_a_calibrated_forecast_is_the_diagonal():
+    pytest.importorskip("matplotlib")
+    rng = np.random.default_rng(5)
+    start = pd.Timestamp("2024-01-01")
+    f = ts.Forecast(("a",) * 300, (start,) * 300, "h", rng.normal(size=(300, 99, 10)), "M")
+    curve = ts.reliability([f], rng.normal(size=(300, 10))).axes[0].lines[1]
+    assert np.abs(curve.get_ydata() - curve.get_xdata()).max() < 0.04

@@ -1,0 +1,88 @@
+"""Probabilistic forecasts of time series by diffusion.
+
+>>> from scidiffuse import timeseries as ts
+>>> df = ts.load("nycflights13_weather")                       # or any frame with unique_id, ds, y
+>>> model = ts.TSDiff.load(ts.pretrained())                     # or ts.TSDiff(config).fit(df)
+>>> forecast = model.forecast(df, num_samples=100, seed=0)
+>>> forecast.to_long(level=[80, 95]); forecast.plot(df).savefig("fan.png")
+
+Nothing heavy is imported until a name is used. Data frames need pandas, pictures matplotlib, training Lightning: all of
+them come with ``pip install "scidiffuse[timeseries]"``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .baselines import seasonal_naive, seasonal_naive_intervals
+    from .data import Panel, canonical_freq, infer_freq, load, read_long, season_length, to_panel, write_long
+    from .forecast import Forecast, NormalForecast, actuals, evaluate, rolling
+    from .guidance import MSEGuidance, QuantileGuidance
+    from .metrics import coverage, crps_ensemble, crps_normal, pit, scaled_crps, skill, wql
+    from .plots import fan_chart, reliability
+    from .tsdiff import TSDiff, TSDiffConfig
+
+_WHERE = {
+    "baselines": ("seasonal_naive", "seasonal_naive_intervals"),
+    "data": ("Panel", "canonical_freq", "infer_freq", "load", "read_long", "season_length", "to_panel", "write_long"),
+    "forecast": ("Forecast", "NormalForecast", "actuals", "evaluate", "rolling"),
+    "guidance": ("MSEGuidance", "QuantileGuidance"),
+    "metrics": ("coverage", "crps_ensemble", "crps_normal", "pit", "scaled_crps", "skill", "wql"),
+    "plots": ("fan_chart", "reliability"),
+    "tsdiff": ("TSDiff", "TSDiffConfig"),
+}
+_MODULE = {name: module for module, names in _WHERE.items() for name in names}
+
+__all__ = [
+    "Forecast",
+    "MSEGuidance",
+    "NormalForecast",
+    "Panel",
+    "QuantileGuidance",
+    "TSDiff",
+    "TSDiffConfig",
+    "actuals",
+    "canonical_freq",
+    "coverage",
+    "crps_ensemble",
+    "crps_normal",
+    "evaluate",
+    "fan_chart",
+    "infer_freq",
+    "load",
+    "pit",
+    "pretrained",
+    "read_long",
+    "reliability",
+    "rolling",
+    "scaled_crps",
+    "season_length",
+    "seasonal_naive",
+    "seasonal_naive_intervals",
+    "skill",
+    "to_panel",
+    "wql",
+    "write_long",
+]
+
+
+def pretrained() -> Path:
+    """The folder of the model that ships with the package: hourly temperature and electricity demand (see its CARD.md)."""
+    return Path(__file__).parent / "assets"
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULE:
+        value = getattr(importlib.import_module(f".{_MODULE[name]}", __name__), name)
+        globals()[name] = value
+        return value
+    if name in _WHERE:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

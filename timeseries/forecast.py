@@ -1,0 +1,271 @@
+"""What a forecast is: joint sample paths, or normal margins, of each series over the horizon, and how to write it.
+
+:class:`Forecast` carries paths (series, paths, horizon): functions of a whole path (a weekly total, a peak) have a
+distribution too, which quantiles a step cannot give. :class:`NormalForecast` carries a mean and a standard deviation a
+step, in closed form. Both answer the same questions, so every score treats them alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from .data import Panel, _pandas, to_panel, write_long
+from .metrics import (
+    GLUONTS_LEVELS,
+    bootstrap_ratio,
+    coverage,
+    crps_ensemble,
+    crps_normal,
+    pinball,
+    quantiles_of,
+    scaled_crps,
+    wql,
+    wql_from_quantiles,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = ["Forecast", "NormalForecast", "actuals", "evaluate", "rolling"]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Joint sample paths.
+
+    Attributes:
+        ids: series of each row (a name appears several times when several windows were forecast).
+        starts: first forecast timestamp of each row. freq: step.
+        samples: float64 (series, paths, horizon), in the data's unit.
+        name: of the model; it names the columns of :meth:`to_long`.
+        iid: whether the paths of a series are independent draws. False under quantile guidance, where path i is drawn
+            towards level i/(S+1): use such an ensemble whole.
+        info: what was run.
+    """
+
+    ids: tuple[Any, ...]
+    starts: tuple[Any, ...]
+    freq: str
+    samples: np.ndarray
+    name: str = "forecast"
+    iid: bool = True
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def horizon(self) -> int:
+        """Number of steps ahead."""
+        return int(self.samples.shape[-1])
+
+    def times(self, i: int) -> pd.DatetimeIndex:
+        """The horizon's timestamps of row ``i``."""
+        return _pandas().date_range(self.starts[i], periods=self.horizon, freq=self.freq)
+
+    def quantiles(self, levels: Sequence[float], method: Literal["nearest", "linear"] = "linear") -> np.ndarray:
+        """(Q, series, horizon) at levels in (0, 1)."""
+        if any(not 0 < q < 1 for q in levels):
+            raise ValueError(f"quantile levels must lie in (0, 1), got {list(levels)}")
+        return quantiles_of(self.samples, tuple(levels), method)
+
+    def quantile(self, q: float, method: Literal["nearest", "linear"] = "linear") -> np.ndarray:
+        """(series, horizon) at level ``q``."""
+        return self.quantiles([q], method)[0]
+
+    def mean(self) -> np.ndarray:
+        """(series, horizon)."""
+        return np.asarray(self.samples.mean(axis=1))
+
+    def median(self) -> np.ndarray:
+        """(series, horizon)."""
+        return self.quantile(0.5)
+
+    def crps(self, y: np.ndarray) -> np.ndarray:
+        """CRPS (series, horizon) of the ensemble against y."""
+        return crps_ensemble(y, self.samples)
+
+    def wql(self, y: np.ndarray, method: Literal["gluonts", "csdi", "exact"] = "gluonts") -> float:
+        """Weighted quantile loss; see :mod:`.metrics` for the three definitions."""
+        return wql(y, self.samples, method)
+
+    def to_long(self, level: Sequence[float] = (80, 95)) -> pd.DataFrame:
+        """``unique_id, ds, <name>, <name>-median, <name>-lo-80, <name>-hi-80, ...``; ``<name>`` is the mean.
+
+        A column ``cutoff`` (the last timestamp before the horizon) is added when a series has several rows.
+
+        Args:
+            level: central intervals in percent, each in (0, 100).
+        """
+        pd = _pandas()
+        if any(not 0 < v < 100 for v in level):
+            raise ValueError(f"level is in percent, between 0 and 100, got {list(level)}")
+        bounds = [(v, 0.5 - v / 200, 0.5 + v / 200) for v in sorted(level)]
+        values = self.quantiles([0.5, *(q for _, a, b in bounds for q in (a, b))])
+        mean, frames = self.mean(), []
+        offset = pd.tseries.frequencies.to_offset(self.freq)
+        for i, u in enumerate(self.ids):
+            columns: dict[str, Any] = {"unique_id": [u] * self.horizon, "ds": self.times(i)}
+            if len(set(self.ids)) < len(self.ids):
+                columns["cutoff"] = [self.starts[i] - offset] * self.horizon
+            columns |= {self.name: mean[i], f"{self.name}-median": values[0, i]}
+            for k, (v, _, _) in enumerate(bounds):
+                columns[f"{self.name}-lo-{v:g}"] = values[1 + 2 * k, i]
+                columns[f"{self.name}-hi-{v:g}"] = values[2 + 2 * k, i]
+            frames.append(pd.DataFrame(columns))
+        return pd.concat(frames, ignore_index=True)
+
+    def plot(self, history: pd.DataFrame | Panel | None = None, **options: Any) -> Figure:
+        """Fan chart; see :func:`.plots.fan_chart`."""
+        from .plots import fan_chart
+
+        return fan_chart(self, history, **options)
+
+    def save(self, path: str | Path, level: Sequence[float] = (80, 95)) -> Path:
+        """Write quantiles (``.csv``, ``.csv.gz``, ``.parquet``) or all paths (``.npz``); returns the path."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".npz":
+            np.savez_compressed(
+                path,
+                samples=self.samples.astype(np.float32),
+                unique_id=np.array([str(u) for u in self.ids]),
+                start=np.array([str(s) for s in self.starts]),
+                freq=np.array(self.freq),
+            )
+            return path
+        return write_long(self.to_long(level), path)
+
+
+@dataclass(frozen=True)
+class NormalForecast(Forecast):
+    """Independent normal margins: ``loc`` and ``sd``, both (series, horizon); ``samples`` is empty by construction.
+
+    :meth:`draw` makes an ordinary :class:`Forecast` of independent steps.
+    """
+
+    loc: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    sd: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+
+    @property
+    def horizon(self) -> int:
+        """Number of steps ahead."""
+        return int(self.loc.shape[-1])
+
+    def quantiles(self, levels: Sequence[float], method: Literal["nearest", "linear"] = "linear") -> np.ndarray:
+        """(Q, series, horizon): loc + sd Phi^-1(q), whatever ``method`` says."""
+        from scipy.special import ndtri
+
+        if any(not 0 < q < 1 for q in levels):
+            raise ValueError(f"quantile levels must lie in (0, 1), got {list(levels)}")
+        return np.stack([self.loc + self.sd * ndtri(q) for q in levels])
+
+    def mean(self) -> np.ndarray:
+        """(series, horizon)."""
+        return self.loc
+
+    def crps(self, y: np.ndarray) -> np.ndarray:
+        """CRPS (series, horizon), in closed form."""
+        return crps_normal(y, self.loc, self.sd)
+
+    def wql(self, y: np.ndarray, method: Literal["gluonts", "csdi", "exact"] = "gluonts") -> float:
+        """Weighted quantile loss with exact quantiles (``gluonts`` and ``csdi`` differ in their levels only)."""
+        if method == "exact":
+            return float(np.nansum(self.crps(y)) / np.nansum(np.abs(y)))
+        levels = GLUONTS_LEVELS if method == "gluonts" else tuple(k / 20 for k in range(1, 20))
+        return wql_from_quantiles(y, self.quantiles(levels), levels)
+
+    def draw(self, n: int = 100, seed: int = 0) -> Forecast:
+        """``n`` paths with independent steps: right at each step, not jointly."""
+        z = np.random.Generator(np.random.PCG64(seed)).standard_normal((len(self.ids), n, self.horizon))
+        paths = self.loc[:, None] + self.sd[:, None] * z
+        return Forecast(self.ids, self.starts, self.freq, paths, self.name, True, dict(self.info))
+
+
+def rolling(df: pd.DataFrame | Panel, h: int, n_windows: int = 1, step: int | None = None) -> tuple[Panel, np.ndarray]:
+    """Rolling-origin windows at the end of every series.
+
+    Args:
+        df: long frame or panel. h: horizon. n_windows: a series. step: between origins; h by default (no overlap).
+
+    Returns:
+        histories, a panel whose rows are (window, series) in window-major order, each cut where its horizon begins; and
+        the actual values, float64 (rows, h), NaN where not observed. Nothing after a row's origin is in its history.
+
+    Raises:
+        ValueError: a series is too short to leave a history.
+    """
+    panel = df if isinstance(df, Panel) else to_panel(df)
+    step = h if step is None else step
+    if h < 1 or n_windows < 1 or step < 1:
+        raise ValueError(f"h, n_windows and step must be at least 1, got {h}, {n_windows}, {step}")
+    ids, starts, values, targets = [], [], [], []
+    for w in range(n_windows):
+        for u, s, v in zip(panel.ids, panel.starts, panel.values, strict=True):
+            cut = len(v) - h - (n_windows - 1 - w) * step
+            if cut < 1:
+                raise ValueError(f"series {u!r} has {len(v)} steps, too few for {n_windows} windows of {h}")
+            ids.append(u)
+            starts.append(s)
+            values.append(v[:cut])
+            targets.append(v[cut : cut + h])
+    return Panel(tuple(ids), tuple(starts), tuple(values), panel.freq), np.stack(targets)
+
+
+def actuals(forecast: Forecast, df: pd.DataFrame | Panel) -> np.ndarray:
+    """The values of ``df`` at the forecast's ids and timestamps: (series, horizon), NaN where there are none.
+
+    Raises:
+        ValueError: no row of the forecast finds one value.
+    """
+    panel = df if isinstance(df, Panel) else to_panel(df, forecast.freq)
+    where = {u: i for i, u in enumerate(panel.ids)}
+    out = np.full((len(forecast.ids), forecast.horizon), np.nan)
+    for row, u in enumerate(forecast.ids):
+        if u in where:
+            position = panel.times(where[u]).get_indexer(forecast.times(row))
+            found = position >= 0
+            out[row, found] = panel.values[where[u]][position[found]]
+    if np.isnan(out).all():
+        raise ValueError("the data hold no value at any forecast timestamp: are ids and ds those of the forecast?")
+    return out
+
+
+def evaluate(
+    forecast: Forecast,
+    actual: pd.DataFrame | Panel | np.ndarray,
+    history: Panel | None = None,
+    level: Sequence[float] = (80, 95),
+    season: int | None = None,
+) -> dict[str, float]:
+    """Scores of a forecast, every key naming its definition.
+
+    Args:
+        actual: long frame, panel or array (series, horizon) with the truth.
+        history: the panel the forecast was made from; adds ``scaled_crps`` (CRPS over the history's seasonal-naive error).
+        level: central intervals whose coverage is reported. season: for that scale; by the frequency when None.
+
+    Returns:
+        ``wql_gluonts`` with ``wql_gluonts_low95/high95`` (bootstrap over rows), ``wql_csdi``, ``wql_exact``,
+        ``crps_exact`` (mean, in the unit of y), ``mae_median``, ``coverage_80`` ..., ``n_rows``, ``n_values``, and
+        ``scaled_crps``.
+    """
+    y = actual if isinstance(actual, np.ndarray) else actuals(forecast, actual)
+    crps = forecast.crps(y)
+    q = forecast.quantiles(GLUONTS_LEVELS, "nearest")
+    per_row = np.mean([np.nansum(pinball(y, f, k), axis=1) for f, k in zip(q, GLUONTS_LEVELS, strict=True)], axis=0)
+    low, high = bootstrap_ratio(per_row, np.nansum(np.abs(y), axis=1))
+    out = {f"wql_{m}": forecast.wql(y, m) for m in ("gluonts", "csdi", "exact")}  # type: ignore[arg-type]
+    out |= {"wql_gluonts_low95": low, "wql_gluonts_high95": high}
+    out |= {"crps_exact": float(np.nanmean(crps)), "mae_median": float(np.nanmean(np.abs(y - forecast.quantile(0.5))))}
+    for v in level:
+        lo, hi = forecast.quantiles([0.5 - v / 200, 0.5 + v / 200])
+        out[f"coverage_{v:g}"] = coverage(y, lo, hi)
+    if history is not None:
+        from .baselines import seasonal_scale
+
+        out["scaled_crps"] = scaled_crps(crps, seasonal_scale(history, season))
+    return out | {"n_rows": float(len(y)), "n_values": float((~np.isnan(y)).sum())}
