@@ -56,7 +56,7 @@ types: .venv/dev.stamp
 	cd .types && ../$(BIN)/mypy --config-file ../pyproject.toml
 
 bench: .venv/bench.stamp
-	$(BIN)/python -m benchmarks
+	set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
 
 notebooks: .venv/dev.stamp
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks

@@ -166,9 +166,7 @@ def is_checkpoint(folder: str | os.PathLike[str]) -> bool:
     return (Path(folder) / _HEAD).is_file()
 
 
-def load(
-    folder: str | os.PathLike[str], *, kind: str | None = None, device: str | torch.device = "cpu"
-) -> Checkpoint:
+def load(folder: str | os.PathLike[str], *, kind: str | None = None, device: str | torch.device = "cpu") -> Checkpoint:
     """Read and verify the checkpoint in `folder`.
 
     Args:

@@ -115,3 +115,30 @@ def sample(
         points = result.x.numpy()
         np.save(out, points) if out.suffix == ".npy" else np.savetxt(out, points, delimiter=",")
         typer.echo(str(out))
+
+
+@app.command()
+def convergence(
+    out: Annotated[Path, typer.Option(help="Folder that receives the plot and the numbers.")] = Path("convergence"),
+    steps: Annotated[list[int] | None, typer.Option(help="Number of steps; give at least two, increasing.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help='Only methods whose name holds this, as "UniPC".')] = None,
+) -> None:
+    """Measure the order of convergence of every sampler; write a plot of error against network calls.
+
+    Exits with status 1 if a method falls short of the order that is promised for it.
+    """
+    from . import convergence as orders
+
+    methods = [one for one in orders.METHODS if not method or any(part.lower() in one.name.lower() for part in method)]
+    if not methods:
+        raise typer.BadParameter(f"got {method}, expected parts of {', '.join(one.name for one in orders.METHODS)}")
+    try:
+        rows = orders.table(steps or orders.STEPS, methods, progress=lambda name: typer.echo(f"{name} ...", err=True))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    typer.echo(orders.text(rows))
+    for path in orders.save(rows, out):
+        typer.echo(str(path))
+    if missed := [row for row in rows if not row.passed]:
+        typer.echo(f"{len(missed)} of {len(rows)} fall short of the promised order", err=True)
+        raise typer.Exit(1)

@@ -81,8 +81,8 @@ def _forms(schedule: Schedule, t: Any, kind: Kind, sd: float) -> tuple[Form | No
 
 def _apply(form: Form, x: Tensor, raw: Tensor, y: Tensor | None) -> Tensor:
     cx, cr, cy = form
-    if cr.__class__ is float:
-        if cx == 0.0 and cr == 1.0:
+    if cx.__class__ is float:
+        if cr is None:
             return raw
         out = (raw * cr).add_(x, alpha=cx)
         if y is not None and cy != 0.0:
@@ -90,6 +90,15 @@ def _apply(form: Form, x: Tensor, raw: Tensor, y: Tensor | None) -> Tensor:
         return out
     out = expand(cx, x) * x + expand(cr, x) * raw
     return out if y is None else out + expand(cy, x) * y
+
+
+def _prepared(form: Form | None) -> Form | None:
+    """A form of floats with the coefficient of raw as a 0-dimensional tensor (a cheaper product), or
+    as None where the form is the raw output itself."""
+    if form is None or not isinstance(form[0], float):
+        return form
+    cx, cr, cy = form
+    return cx, None if cx == 0.0 and cr == 1.0 and cy == 0.0 else torch.tensor(cr, dtype=torch.float64), cy
 
 
 class Prediction:
@@ -224,6 +233,7 @@ class Denoiser:
     """
 
     needs_grad = False
+    needs_state = False
 
     def __init__(
         self,
@@ -253,7 +263,7 @@ class Denoiser:
         self.label = label
         self.sigma_data = sigma_data
         self.half: torch.dtype | None = None
-        self._memo: dict[tuple[float, str | None], Any] = {}
+        self._memo: dict[Any, Any] = {}  # forms and labels of the times met so far: values, not state
 
     def __repr__(self) -> str:
         network = type(self.network).__name__
@@ -261,6 +271,8 @@ class Denoiser:
 
     def on(self, space: Space | None) -> Denoiser:
         """The same denoiser for states of another space (for example the masks of another batch)."""
+        if space is self.space:
+            return self
         other = copy.copy(self)
         other.space = space
         return other
@@ -295,8 +307,8 @@ class Denoiser:
             if forms is None:
                 if len(self._memo) > 8192:
                     self._memo.clear()
-                forms = _forms(self._leaf_schedule(name), t, self._leaf_kind(name), self.sigma_data)
-                self._memo[t, name] = forms
+                both = _forms(self._leaf_schedule(name), t, self._leaf_kind(name), self.sigma_data)
+                forms = self._memo[t, name] = (_prepared(both[0]), _prepared(both[1]))
         else:
             forms = _forms(self._leaf_schedule(name), t, self._leaf_kind(name), self.sigma_data)
         form = forms[which]
@@ -348,10 +360,13 @@ class Denoiser:
     def _label(self, t: Any, x: Tree) -> Tensor:
         leaf = x if x.__class__ is Tensor else leaves(x)[0]
         if t.__class__ is float:
-            value = self._memo.get((t, "label:"))
-            if value is None:
-                value = self._memo[t, "label:"] = self._label_value(t)
-            return torch.full((leaf.shape[0],), value, dtype=leaf.dtype, device=leaf.device)
+            key = (t, leaf.shape[0], leaf.dtype, leaf.device)
+            label = self._memo.get(key)
+            if label is None:
+                with torch.inference_mode(False):  # a label made here may meet autograd later
+                    value = self._label_value(t)
+                    label = self._memo[key] = torch.full((leaf.shape[0],), value, dtype=leaf.dtype, device=leaf.device)
+            return label  # type: ignore[no-any-return]
         return self._label_value(t).to(device=leaf.device, dtype=leaf.dtype)  # type: ignore[no-any-return]
 
     def _check_time(self, t: Any, x: Tree) -> Any:

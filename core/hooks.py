@@ -196,7 +196,7 @@ class Known(Hook):
         if t.ndim < 2:
             t = t.reshape(-1, 1).expand(self.mask.shape)
         t = torch.where(self.mask.to(t.device), 0.0, t)
-        return replace(query, x=self._where(query.x), t=t)
+        return query._replace(x=self._where(query.x), t=t)
 
     def on_prediction(self, step: Step) -> Step:
         self._check(step.space)

@@ -22,7 +22,7 @@ from .denoisers import Prediction
 from .grids import Grid, default
 from .hooks import Hook, Step
 from .noise import Noise, SlotNoise, family_noise
-from .samplers.base import Sampler
+from .samplers.base import LinearSampler, Sampler
 from .samplers.state import State
 from .spaces import Product, Space, default_space
 from .tree import Tree, batch_size, cat, leaves, take, tree_map
@@ -127,6 +127,8 @@ def sample(
         raise TypeError(f"dtype must be a floating type, got {dtype}")
     real = torch.float32 if half else dtype
 
+    if grid is None and steps is None and sampler.adaptive:
+        steps = 1  # only the ends of the grid count
     grid = _grid(schedule, grid, steps)
     given = [name for name, value in (("x", x), ("shape", shape), ("state", state)) if value is not None]
     if len(given) != 1:
@@ -224,7 +226,17 @@ class _Run:
         hooked = bool(looks or steps)
         for hook in self.hooks:
             state = hook.on_start(state, space)
-        calls, update = 0, bar.update if bar.total is not None or bar.shown else None
+        calls, update = 0, bar.update if bar.shown else None
+        if not (self.hooks or test) and isinstance(sampler, LinearSampler) and self._unseen(state):
+            stop = len(plan.rows) if until is None else min(until, len(plan.rows))
+
+            def ask(x: Tree, t: float) -> Prediction:
+                pred = denoiser(x, t, reference=reference, **condition)
+                if update is not None:
+                    update(1)
+                return pred  # type: ignore[no-any-return]
+
+            return sampler.walk(plan, state, stop, ask, space, noise, reference), max(stop - state.i, 0)
         while not done(plan, state) and (until is None or _before(state.i, until)):
             z = draw(plan, state, space, noise)
             q = query(plan, state, z, space, reference)
@@ -248,6 +260,10 @@ class _Run:
             if update is not None:
                 update(1)
         return state, calls
+
+    def _unseen(self, state: State) -> bool:
+        """Whether nobody looks at the states in between, and they are plain numbers times plain tensors."""
+        return state.i.__class__ is int and self.space.plain and self.plan.scalar and not self.denoiser.needs_state
 
 
 def _test(pred: Prediction, t: Any, call: int) -> None:

@@ -64,9 +64,11 @@ class Space:
 
     Attributes:
         elementwise: whether coefficients may vary inside a sample without leaving the space.
+        plain: whether states are single tensors, so that samplers may add them up themselves.
     """
 
     elementwise: bool = True
+    plain: bool = True
 
     def randn(self, noise: Noise, like: Tree, draw: int, role: str = "step") -> Tree:
         """Standard normal noise in the space, of the shape of `like`."""
@@ -271,6 +273,8 @@ class Product(Space):
             if not isinstance(space, Space):
                 raise TypeError(f"leaf {name!r}: expected a Space, got {type(space).__name__}")
         self.spaces = spaces
+
+    plain = False
 
     @property
     def elementwise(self) -> bool:  # type: ignore[override]

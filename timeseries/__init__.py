@@ -70,8 +70,8 @@ __all__ = [
 
 
 def pretrained() -> Path:
-    """The folder of the model that ships with the package: hourly temperature and electricity demand (see its CARD.md)."""
-    return Path(__file__).parent / "assets"
+    """The folder of the model that ships with the package: hourly temperature and electricity demand, see CARD.md."""
+    return Path(__file__).parent / "assets" / "tsdiff-hourly"
 
 
 def __getattr__(name: str) -> Any:

@@ -33,7 +33,7 @@ def _repeat(panel: Panel, h: int, season: int) -> tuple[np.ndarray, np.ndarray]:
             seen = np.flatnonzero(~np.isnan(y[source])) if len(source) else source
             if len(seen) == 0:
                 raise ValueError(
-                    f"series {u!r} ({len(y)} steps) has no observation {season - phase} steps (plus whole seasons) before "
+                    f"series {u!r} ({len(y)} steps) has no observation {season - phase} steps (plus seasons) before "
                     f"its end: the seasonal naive forecast with season {season} does not exist; pass a shorter season"
                 )
             steps = np.arange(phase, h, season)

@@ -69,7 +69,7 @@ def _pandas() -> Any:
 
 
 def canonical_freq(freq: str) -> str:
-    """The pandas >= 2.2 spelling of a frequency alias: ``"H"`` -> ``"h"``, ``"15T"`` -> ``"15min"``, ``"M"`` -> ``"ME"``.
+    """A frequency alias as pandas >= 2.2 spells it: ``"H"`` -> ``"h"``, ``"15T"`` -> ``"15min"``, ``"M"`` -> ``"ME"``.
 
     Args:
         freq: a pandas offset alias, old or new, with an optional multiplier and anchor (``"2W-MON"``).
@@ -156,10 +156,8 @@ def infer_freq(ds: pd.DatetimeIndex, name: str = "the series") -> str:
         first = int(naive[0].month)
         for low, high, start, end in ((28, 31, "MS", "ME"), (89, 92, "QS", "QE"), (365, 366, "YS", "YE")):
             if low <= days <= high:
-                if start == "QS":  # quarters that begin in January, April, July and October are QS-JAN, and so on
-                    anchors = (1 + (first - 1) % 3, 12 - (12 - first) % 3)
-                else:
-                    anchors = (first, first)
+                # quarters that begin in January, April, July and October are all QS-JAN, and so on
+                anchors = (1 + (first - 1) % 3, 12 - (12 - first) % 3) if start == "QS" else (first, first)
                 for starts, alias, month in ((True, start, anchors[0]), (False, end, anchors[1])):
                     if bool((naive.is_month_start if starts else naive.is_month_end).all()):
                         return alias if alias in ("MS", "ME") else f"{alias}-{_MONTHS[month - 1]}"
@@ -306,7 +304,7 @@ def to_panel(
     order = np.argsort(first, kind="stable")
     bounds = np.searchsorted(first[order], np.arange(len(ids) + 1))
     freq = None if freq is None else canonical_freq(freq)
-    parts: list[tuple[Any, pd.DatetimeIndex, np.ndarray]] = []
+    parts: list[tuple[Any, Any, np.ndarray]] = []
     for k, u in enumerate(ids):
         rows = order[bounds[k] : bounds[k + 1]]
         rows = rows[np.argsort(ds[rows].to_numpy(), kind="stable")]
@@ -355,8 +353,8 @@ def _numbers(column: pd.Series, name: str) -> np.ndarray:
         big = (column > 2**53) | (column < -(2**53))
         if bool(big.fillna(False).any()):
             raise ValueError(
-                f"column {name!r} holds integers beyond 2^53 (first {column[big.fillna(False)].iloc[0]}), which float64 "
-                "cannot represent: rescale the unit"
+                f"column {name!r} holds integers beyond 2^53 (first {column[big.fillna(False)].iloc[0]}): float64 "
+                "cannot represent them, rescale the unit"
             )
     return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)
 

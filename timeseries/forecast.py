@@ -17,6 +17,7 @@ import numpy as np
 from .data import Panel, _pandas, to_panel, write_long
 from .metrics import (
     GLUONTS_LEVELS,
+    METHODS,
     bootstrap_ratio,
     coverage,
     crps_ensemble,
@@ -245,7 +246,7 @@ def evaluate(
 
     Args:
         actual: long frame, panel or array (series, horizon) with the truth.
-        history: the panel the forecast was made from; adds ``scaled_crps`` (CRPS over the history's seasonal-naive error).
+        history: the panel the forecast was made from; adds ``scaled_crps`` (CRPS over its seasonal-naive error).
         level: central intervals whose coverage is reported. season: for that scale; by the frequency when None.
 
     Returns:
@@ -258,7 +259,7 @@ def evaluate(
     q = forecast.quantiles(GLUONTS_LEVELS, "nearest")
     per_row = np.mean([np.nansum(pinball(y, f, k), axis=1) for f, k in zip(q, GLUONTS_LEVELS, strict=True)], axis=0)
     low, high = bootstrap_ratio(per_row, np.nansum(np.abs(y), axis=1))
-    out = {f"wql_{m}": forecast.wql(y, m) for m in ("gluonts", "csdi", "exact")}  # type: ignore[arg-type]
+    out = {f"wql_{m}": forecast.wql(y, m) for m in METHODS}
     out |= {"wql_gluonts_low95": low, "wql_gluonts_high95": high}
     out |= {"crps_exact": float(np.nanmean(crps)), "mae_median": float(np.nanmean(np.abs(y - forecast.quantile(0.5))))}
     for v in level:

@@ -1,7 +1,7 @@
-r"""Observation self-guidance: an unconditional model of windows becomes a forecaster by pulling samples towards what was seen.
+r"""Observation self-guidance: an unconditional model of windows, pulled towards what was seen, is a forecaster.
 
-Let y be the known entries of a window (mask m) and xhat0(x_t) the model's own data prediction. Where a conditional model
-would need p(x_t | y), self-guidance takes log p(y | x_t) = -s E(x_t) + const with an energy on the residual
+Let y be the known entries of a window (mask m) and xhat0(x_t) the model's own data prediction. Where a conditional
+model would need p(x_t | y), self-guidance takes log p(y | x_t) = -s E(x_t) + const with an energy on the residual
 e = y - xhat0(x_t), summed over the observed entries:
 
     mean square   E = sum_m e^2                        (no factor 1/2)
@@ -64,7 +64,7 @@ def quantile_levels(paths: int, series: int = 1) -> Tensor:
     """
     if paths < 2:
         raise ValueError(
-            f"quantile guidance gives path i of S the level i/(S+1); with num_samples={paths} every path is a median and "
+            f"quantile guidance gives path i of S the level i/(S+1); with num_samples={paths} every path is a median, "
             "there is no spread: ask for at least 2 (100 is usual), or use MSEGuidance"
         )
     return (torch.arange(1, paths + 1, dtype=torch.float64) / (paths + 1)).repeat(series).to(torch.float32)
@@ -203,7 +203,8 @@ class SelfGuided:
         plain = Prediction(pred.denoiser, x, pred.t, pred.raw.detach(), pred.reference, data, noise)
         if self.rule == "ddim":
             s = self.guidance.scale
-            alpha, sigma = float(self.denoiser.schedule.alpha(float(t))), float(self.denoiser.schedule.sigma(float(t)))
+            schedule: Any = self.denoiser.schedule
+            alpha, sigma = schedule.alpha(float(t)), schedule.sigma(float(t))
             noise = noise.add(gradient, alpha=s * sigma)
             data = data.sub(gradient, alpha=s * sigma * sigma / alpha)
         out = _Guided(pred.denoiser, x, pred.t, plain.raw, pred.reference, data, noise, {"unguided": plain})
@@ -243,8 +244,8 @@ class DivergenceGuard(Hook):
 
     - on the way, when a walker's rms exceeds ``limit`` max(1, r) or is not finite (working guidance overshoots to 6, at
       few DDIM steps and large scales to 15; a diverging run passes 1e5 within a few steps);
-    - at the end, when the residual left on the observed entries, averaged over the walkers, exceeds ``residual`` max(1, r):
-      predicting nothing at all would have been closer.
+    - at the end, when the residual left on the observed entries, averaged over the walkers, exceeds ``residual``
+      max(1, r): predicting nothing at all would have been closer.
 
     Args:
         values, observed: (B, L, K), as given to :class:`SelfGuided`.
@@ -272,15 +273,14 @@ class DivergenceGuard(Hook):
         rms = new.x.square().flatten(1).mean(1).sqrt()
         bad = ~(rms <= self.limit * size)
         if bool(bad.any()):
-            self._trip(int(bad.sum()), len(rms), f"at call {step.call} the state has {float(rms.nan_to_num(1e38).max()):.3g} "
-                       "times the size of the data")  # fmt: skip
+            worst = float((rms / size).nan_to_num(1e38).max())
+            self._trip(int(bad.sum()), len(rms), f"at call {step.call} the state has {worst:.3g} times the data's size")
         if step.sampler.done(step.plan, new) and bool(self.observed.any()):
             count = self.observed.flatten(1).sum(1).clamp_min(1)
             left = (((new.x - self.values) * self.observed).square().flatten(1).sum(1) / count).sqrt()
             if not bool((left / size).mean() <= self.residual):
-                self._trip(
-                    len(left), len(left), f"the residual left on the context is {float(left.mean()):.3g} on average"
-                )
+                mean = float(left.mean())
+                self._trip(len(left), len(left), f"the residual left on the context is {mean:.3g} on average")
         return new
 
     def _trip(self, bad: int, total: int, what: str) -> None:

@@ -13,7 +13,7 @@ Three definitions live under that name and differ by up to 9 % on the same forec
 
 - ``gluonts``: q = 0.1 .. 0.9, f_q the sorted sample of rank round((S - 1) q) (numpy rounding, halves to even);
 - ``csdi``: q = 0.05 .. 0.95 in steps of 0.05, f_q interpolated linearly between samples;
-- ``exact``: the integral over all q instead of a mean over some: since int_0^1 QL_q dq = CRPS, it is sum CRPS / sum |y|.
+- ``exact``: the integral over all q instead of a mean over some: int_0^1 QL_q dq = CRPS, so it is sum CRPS / sum |y|.
 
 *CRPS* (Gneiting and Raftery, "Strictly Proper Scoring Rules, Prediction, and Estimation", 2007):
 
@@ -51,6 +51,7 @@ __all__ = [
 WqlMethod = Literal["gluonts", "csdi", "exact"]
 CrpsEstimator = Literal["energy", "fair"]
 
+METHODS: tuple[WqlMethod, ...] = ("gluonts", "csdi", "exact")
 GLUONTS_LEVELS = tuple(k / 10 for k in range(1, 10))
 CSDI_LEVELS = tuple(k / 20 for k in range(1, 20))
 
@@ -74,7 +75,7 @@ def pinball(y: np.ndarray, f: np.ndarray, q: float | np.ndarray) -> np.ndarray:
 def quantiles_of(samples: np.ndarray, levels: tuple[float, ...], method: Literal["nearest", "linear"]) -> np.ndarray:
     """Quantiles (Q, series, horizon) of samples (series, paths, horizon).
 
-    ``nearest`` takes the sorted sample of rank round((S - 1) q), as GluonTS; ``linear`` interpolates, as numpy and torch.
+    ``nearest`` takes the sorted sample of rank round((S - 1) q), as GluonTS; ``linear`` interpolates, as numpy.
     """
     if method == "nearest":
         ranks = [int(np.round((samples.shape[1] - 1) * q)) for q in levels]

@@ -4,14 +4,14 @@ Kollovieh, Ansari, Bohlke-Schneider, Zschiegner, Wang, Wang, "Predict, Refine, S
 for Probabilistic Time Series Forecasting", NeurIPS 2023.
 
 *Training.* A window of L = C + H steps (context and horizon) of any series, scaled by its own context
-(:mod:`.windows`), with optional lag channels, is a clean sample x0 in R^{L x (1 + lags)}. With the T = 100 step schedule
+(:mod:`.windows`), with optional lag channels, is a clean sample x0 in R^{L x (1 + lags)}. With the 100-step schedule
 x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) n and a noise-predicting network of S4D blocks, the loss is the mean of
-|n - eps(x_t, t)|^2 over what was observed: a window with gaps is used, its gaps teach nothing. Nothing is conditioned on,
+|n - eps(x_t, t)|^2 over what was observed: a window with gaps is used, its gaps teach nothing. There is no condition,
 so one model serves any pattern of observed and missing entries.
 
 *Forecasting.* The last L - h known steps are the observed part of a window whose last h are not; samples of the window
 are guided towards the observations (:mod:`.guidance`) and their last h steps, in the data's unit, are the forecast. A
-missing value in the context is simply not observed. h may differ from the training horizon, as long as a context is left.
+missing value in the context is simply not observed. h may differ from the training horizon if a context is left.
 
 *No leak.* Scales come from the context alone. Held-out steps (``holdout``) are cut off before anything is measured;
 validation losses are taken on the horizons of windows that begin after the training data end, and a validation frame
@@ -102,8 +102,6 @@ class TSDiffConfig:
             raise ValueError(f"scaler must be 'mean_abs' or 'standard', got {self.scaler!r}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
-        if isinstance(self.lags, list):
-            object.__setattr__(self, "lags", tuple(self.lags))
         if self.freq is not None:
             object.__setattr__(self, "freq", canonical_freq(self.freq))
         if self.freq is not None or not isinstance(self.lags, str):
@@ -262,7 +260,8 @@ class TSDiff:
             df: long frame or panel; one global model is trained on all its series. Missing values are allowed.
             freq: of the frame; inferred when None.
             max_steps: optimizer steps in all (the paper takes 128,000).
-            batch_size, lr, grad_clip: 64, 1e-3, 0.5, as the paper. warmup, decay: of the learning rate, see `core.training`.
+            batch_size, lr, grad_clip: 64, 1e-3, 0.5, as the paper.
+            warmup, decay: of the learning rate, see `core.training`.
             ema: decay of the average of the weights that is used for sampling; None for none.
             holdout: this many last steps of every series are cut off before anything else: the test period.
             val_windows: the last val_windows x H steps before that are kept for validation.
@@ -463,7 +462,7 @@ class TSDiff:
         if short:
             listing = ", ".join(f"{u!r} ({n})" for u, n in short[:5])
             warnings.warn(
-                f"{len(short)} of {len(panel)} histories are shorter than the context of {context} steps; what is missing "
+                f"{len(short)} of {len(panel)} histories are shorter than the context of {context} steps; the rest "
                 f"counts as not observed: {listing}",
                 stacklevel=3,
             )
@@ -479,13 +478,13 @@ class TSDiff:
                     inside.append(u)
         if inside:
             warnings.warn(
-                f"{len(inside)} forecasts begin inside the training period (the first is of series {inside[0]!r}): their "
+                f"{len(inside)} forecasts begin inside the training period (first: series {inside[0]!r}): their "
                 "scores would not be out of sample",
                 stacklevel=3,
             )
 
     def sample(self, n: int, *, steps: int | None = None, seed: int = 0, max_batch: int | None = 512) -> np.ndarray:
-        """Unconditional windows (n, L), in scaled units, by ancestral sampling: what the model believes series look like."""
+        """Unconditional windows (n, L), in scaled units, by ancestral sampling: what the model believes of series."""
         c = self.config
         grid = grids.discrete(self.schedule, c.timesteps if steps is None else steps, "trailing")
         shape = (n, c.length, 1 + len(_lags(c)))
@@ -514,9 +513,10 @@ class TSDiff:
         known = {f.name for f in fields(TSDiffConfig)}
         if not stored or set(stored) - known:
             raise checkpoint.CheckpointError(
-                f"checkpoint {str(folder)!r} has the settings {sorted(set(stored) - known)} that this version does not know"
+                f"checkpoint {str(folder)!r} has the settings {sorted(set(stored) - known)}, which this version lacks"
             )
-        model = cls(TSDiffConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}))
+        settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+        model = cls(TSDiffConfig(**settings))
         shift, scale = read.config["default"]
         model.default = (float(shift), float(scale))
         model.trained_until = dict(read.config.get("trained_until", {}))
@@ -538,6 +538,6 @@ def _refuse_leak(train: Panel, valid: Panel, horizon: int) -> None:
         first = valid.times(i, max(0, len(valid.values[i]) - horizon))[0]
         if u in ends and first <= _as_timestamp(ends[u], first):
             raise ValueError(
-                f"validation leaks: the horizons of series {u!r} begin at {first}, the training data end at {ends[u]}; cut "
-                f"the training data before that, or let fit do it with val_windows="
+                f"validation leaks: the horizons of series {u!r} begin at {first}, the training data end at {ends[u]}; "
+                f"cut them before that, or let fit do it with val_windows="
             )

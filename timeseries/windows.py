@@ -179,8 +179,8 @@ def window_starts(
         raise ValueError(
             f"no training window: a series needs {need} steps (context + horizon {length}"
             + (f" + longest lag {max(lags)}" if lags else "")
-            + f") with at least {min_observed:.0%} of the context observed; {len(short)} of {len(panel)} series are too "
-            f"short, the longest: {listing}. Shorten context_length, or drop the lags"
+            + f") with at least {min_observed:.0%} of the context observed; {len(short)} of {len(panel)} series are "
+            f"too short, the longest: {listing}. Shorten context_length, or drop the lags"
         )
     if short:
         warnings.warn(

@@ -42,6 +42,11 @@ class Guidance:
         """Whether the loop must leave gradients possible."""
         return bool(self.denoiser.needs_grad)
 
+    @property
+    def needs_state(self) -> bool:
+        """Whether calls must be given the run's state."""
+        return bool(self.denoiser.needs_state)
+
     def _around(self, denoiser: Any) -> Self:
         other = copy.copy(self)
         other.denoiser = denoiser

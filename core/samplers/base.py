@@ -11,7 +11,7 @@ to level t, h = lam_t - lam_s > 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
@@ -186,7 +186,7 @@ class LinearSampler(Sampler):
 
     def draw(self, plan: Plan, state: State, space: Space, noise: Noise) -> Tree | None:
         if isinstance(state.i, int):
-            if "z" not in plan.row(state.i, state.age).sources:
+            if not plan.row(state.i, state.age).noisy:
                 return None
         elif not self.stochastic:
             return None
@@ -210,21 +210,69 @@ class LinearSampler(Sampler):
         if i.__class__ is not int:
             return self._advance_each(plan, state, query, pred, z, space, reference)
         row = plan.row(i, state.age)
-        letters = {"x": state.x, "q": query.x, **state.memory}
-        for source in row.sources:
-            if source not in letters:
-                letters[source] = _letter(source, row, pred, z, reference)
+        letters = {**state.memory, "x": state.x, "q": query.x}
+        for source in row.outside:
+            letters[source] = _letter(source, row, pred, z, reference)
         memory = dict(state.memory)
         x = state.x
-        for register, terms in row.program:
-            value = space.lincomb([(c, letters[s]) for s, c in terms if letters[s] is not None])
-            if register == "x":
-                x = value
-            else:
-                memory[register] = value
-        return State(
-            x, i + 1, state.age + row.gains, memory, state.aux, None, state.draws if z is None else state.draws + 1
-        )
+        program = row.scalar_program if space.plain else None
+        if program is not None:
+            for register, first, c, rest in program:
+                value = letters[first]
+                if c is not None:
+                    value = value * c
+                    for source, weight in rest:
+                        value.add_(letters[source], alpha=weight)
+                if register == "x":
+                    x = value
+                else:
+                    memory[register] = value
+        else:
+            for register, terms in row.program:
+                value = space.lincomb([(c, letters[s]) for s, c in terms])
+                if register == "x":
+                    x = value
+                else:
+                    memory[register] = value
+        draws = state.draws if z is None else state.draws + 1
+        return State(x, i + 1, state.age + row.gains, memory, state.aux, None, draws)
+
+    def walk(
+        self, plan: Plan, state: State, stop: int, ask: Callable[[Tree, float], Prediction], space: Space, noise: Noise,
+        reference: Tree | None,
+    ) -> State:  # fmt: skip
+        """`draw`, `query`, `advance` from `state` to row `stop`, for runs that nobody looks into.
+
+        The same numbers in the same order without a `State` a row, for plans of plain numbers
+        (`plan.scalar`) and spaces of plain tensors (`space.plain`).
+        """
+        age, draws = state.age, state.draws
+        letters = {**state.memory, "x": state.x}
+        for i in range(state.i, stop):
+            row = plan.row(i, age)
+            x, z = letters["x"], None
+            if row.noisy:
+                z = space.randn(noise, x, draws, "step")
+                draws += 1
+            if not row.plain:
+                given = {**letters, "z": z, "y": reference}
+                x = space.lincomb([(c, given[s]) for s, c in row.query.items()])
+            pred = ask(x, row.t)
+            letters["q"] = x
+            for source in row.outside:
+                letters[source] = _letter(source, row, pred, z, reference)
+            new = {}
+            for register, first, c, rest in row.scalar_program or ():
+                value = letters[first]
+                if c is not None:
+                    value = value * c
+                    for source, weight in rest:
+                        value.add_(letters[source], alpha=weight)
+                new[register] = value
+            letters.update(new)
+            age += row.gains
+        memory = {name: letters[name] for name in plan.memory if name in letters}
+        return State(letters["x"], stop, age, memory, state.aux, None, draws)
 
     def _advance_each(
         self, plan: Plan, state: State, query: Query, pred: Prediction, z: Tree | None, space: Space, reference: Tree | None
@@ -267,6 +315,8 @@ def _letter(source: str, row: Any, pred: Prediction, z: Tree | None, reference: 
     if source == "z":
         return z
     if source == "y":
+        if reference is None:
+            raise ValueError("this schedule needs reference=, the known y")
         return reference
     if source == "D":
         return pred.data

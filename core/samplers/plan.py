@@ -73,6 +73,34 @@ class Row:
         )
 
     @cached_property
+    def scalar_program(self) -> tuple[tuple[str, str, Tensor | None, tuple[tuple[str, float], ...]], ...] | None:
+        """`program` for plain tensors: (register, first source, its coefficient, other terms).
+
+        The first coefficient is a 0-dimensional tensor (a product with one costs two thirds of a
+        product with a float), or None where the register is a copy. None as a whole if a
+        coefficient is not a number.
+        """
+        result = []
+        for register, terms in self.program:
+            if not terms or not all(isinstance(c, float) for _, c in terms):
+                return None
+            (source, c), *rest = terms
+            copies = not rest and c == 1.0
+            result.append((register, source, None if copies else torch.tensor(c, dtype=torch.float64), tuple(rest)))
+        return tuple(result)
+
+    @cached_property
+    def outside(self) -> tuple[str, ...]:
+        """The letters read by `out` that are no registers: predictions, noise, reference."""
+        used = {source for _, terms in self.program for source, _ in terms}
+        return tuple(sorted(used & {"P", "D", "N", "V", "z", "y"}))
+
+    @cached_property
+    def noisy(self) -> bool:
+        """Whether the row reads noise."""
+        return "z" in self.sources
+
+    @cached_property
     def sources(self) -> frozenset[str]:
         """Every letter that the row reads."""
         used = {source for _, terms in self.program for source, _ in terms}
@@ -109,6 +137,11 @@ class Plan:
     def memory(self) -> tuple[str, ...]:
         names = {register for ages in self.rows for row in ages for register in row.out}
         return tuple(sorted(names - {"x"}))
+
+    @cached_property
+    def scalar(self) -> bool:
+        """Whether every coefficient is a plain number."""
+        return all(row.scalar_program is not None for ages in self.rows for row in ages)
 
     @property
     def calls(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -74,8 +74,7 @@ class State:
         return replace(self, x=x, i=self.i if i is None else i, age=0, memory={})
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """What to ask the denoiser: the states `x`, their time `t`, and optionally another label.
 
     Attributes:

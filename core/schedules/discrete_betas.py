@@ -136,9 +136,9 @@ class DiscreteBetas(VariancePreserving):
             i = (u.detach() + 1e-9).floor().long().clamp(0, self.num_steps - 1)
             left = table[i].to(t.dtype)
             return left, table[i + 1].to(t.dtype) - left, u - i
-        i = min(max(math.floor(u + 1e-9), 0), self.num_steps - 1)
-        left = self.log_alphas[i]
-        return left, self.log_alphas[i + 1] - left, u - i
+        j = min(max(math.floor(u + 1e-9), 0), self.num_steps - 1)
+        start = self.log_alphas[j]
+        return start, self.log_alphas[j + 1] - start, u - j
 
     def log_alpha(self, t: Scalar) -> Scalar:
         left, step, fraction = self._segment(t)
@@ -156,9 +156,9 @@ class DiscreteBetas(VariancePreserving):
             i = (torch.searchsorted(-table, -v.detach().contiguous(), right=True) - 1).clamp(0, top - 1)
             left = table[i]
             return ((i + ((v - left) / (table[i + 1] - left)).clamp(0.0, 1.0)) / top).to(value.dtype)
-        i = min(max(bisect_right(self.log_alphas, -value, key=lambda a: -a) - 1, 0), top - 1)
-        left = self.log_alphas[i]
-        return (i + m.clip((value - left) / (self.log_alphas[i + 1] - left), 0.0, 1.0)) / top
+        j = min(max(bisect_right(self.log_alphas, -value, key=lambda a: -a) - 1, 0), top - 1)
+        start = self.log_alphas[j]
+        return (j + m.clip((value - start) / (self.log_alphas[j + 1] - start), 0.0, 1.0)) / top
 
 
 def _linspace(start: float, end: float, steps: int) -> tuple[float, ...]:

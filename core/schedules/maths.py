@@ -168,12 +168,12 @@ def finite_bisection(f: Callable[[Scalar], Scalar], value: Scalar, low: float, h
         return float(low)
     if value <= f(high):
         return float(high)
-    lo, hi = float(low), float(high)
+    left, right = float(low), float(high)
     while True:
-        middle = 0.5 * (lo + hi)
-        if middle <= lo or middle >= hi:
-            return middle
-        if f(middle) > value:
-            lo = middle
+        centre = 0.5 * (left + right)
+        if centre <= left or centre >= right:
+            return centre
+        if f(centre) > value:
+            left = centre
         else:
-            hi = middle
+            right = centre

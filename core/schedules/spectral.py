@@ -217,8 +217,8 @@ class Spectral(Schedule):
         """log-SNR of a frequency with the geometric mean power."""
         c = self._mean_c
         if isinstance(t, Tensor):
-            u = t.double()
-            return 0.5 * (_share(torch.tensor(c), 1.0 - u).log() - _share(torch.tensor(-c), u).log()).to(t.dtype)
+            u, wide = t.double(), torch.tensor(c, dtype=torch.float64, device=t.device)
+            return (0.5 * (_share(wide, 1.0 - u).log() - _share(-wide, u).log())).to(t.dtype)
         return 0.5 * (m.log(_share_float(c, 1.0 - t)) - m.log(_share_float(-c, t)))
 
     def time_of_clock(self, value: Scalar) -> Scalar:

@@ -20,15 +20,15 @@ from .times import (
     Uniform,
     hold_known,
 )
-from .weightings import EDMWeight, SNR, MinSNR, UniformNoise, Weighting
+from .weightings import SNR, EDMWeight, MinSNR, UniformNoise, Weighting
 
 __all__ = [
-    "EDMWeight",
     "SNR",
     "Augmented",
     "ConditionPerturbation",
     "Discrete",
     "EDMLogNormal",
+    "EDMWeight",
     "FitResult",
     "Key",
     "KeyedBatches",

@@ -44,9 +44,7 @@ def check_null(null: Mapping[str, Any] | None, p: float) -> None:
         )
 
 
-def drop_condition(
-    condition: Mapping[str, Tensor], null: Mapping[str, Any], p: float, u: Tensor
-) -> dict[str, Tensor]:
+def drop_condition(condition: Mapping[str, Tensor], null: Mapping[str, Any], p: float, u: Tensor) -> dict[str, Tensor]:
     """`condition` with the entries of `null` replaced together in the samples where u < p.
 
     Args:
@@ -70,7 +68,9 @@ def drop_condition(
         c = condition[name]
         value = torch.as_tensor(value, dtype=c.dtype, device=c.device)
         if value.ndim and value.shape != c.shape[1:]:
-            raise ValueError(f"null condition {name!r} has shape {tuple(value.shape)}, a sample has {tuple(c.shape[1:])}")
+            raise ValueError(
+                f"null condition {name!r} has shape {tuple(value.shape)}, a sample has {tuple(c.shape[1:])}"
+            )
         drop = (u.to(c.device) < p).view(-1, *[1] * (c.ndim - 1))
         out[name] = torch.where(drop, value, c)
     return out
@@ -133,7 +133,7 @@ class ConditionPerturbation(nn.Module):
         if not self.training or self._noise is None or self.gamma == 0:
             return c
         noise, role = self._noise
-        return perturb_embedding(c, self.gamma, noise, distribution=self.distribution, role=role)  # type: ignore[arg-type]
+        return perturb_embedding(c, self.gamma, noise, distribution=self.distribution, role=role)
 
     def extra_repr(self) -> str:
         return f"gamma={self.gamma}, distribution={self.distribution!r}"
@@ -142,7 +142,8 @@ class ConditionPerturbation(nn.Module):
 @contextmanager
 def perturbing(network: Any, noise: Noise) -> Iterator[None]:
     """Give every `ConditionPerturbation` of `network` the noise of this batch, each under its own role."""
-    layers = [m for m in network.modules() if isinstance(m, ConditionPerturbation)] if isinstance(network, nn.Module) else []
+    modules = network.modules() if isinstance(network, nn.Module) else ()
+    layers = [module for module in modules if isinstance(module, ConditionPerturbation)]
     for i, layer in enumerate(layers):
         layer._noise = (noise, f"cep/{i}")
     try:

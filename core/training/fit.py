@@ -138,8 +138,10 @@ def fit(
         max_steps: optimizer steps in all, earlier runs included.
         batch_size: size of the *global* batch; each process takes an equal part.
         objective: loss of each sample, `objective(denoiser, batch, keys, training=...)` -> (B,). Default `Objective()`.
-        lr: learning rate of AdamW. `warmup` steps lead up to it linearly; `decay` "cosine" leads it to 0 at `max_steps`.
+        lr: learning rate of AdamW.
         weight_decay: of AdamW.
+        warmup: steps that lead up to `lr` linearly.
+        decay: "constant", or "cosine": lead `lr` to 0 at `max_steps`.
         optimizer: parameters -> optimizer, instead of AdamW.
         ema: decay of the average of the weights (warmed up), None for no average.
         grad_clip: largest norm of the gradient, None for no clipping.
@@ -217,7 +219,14 @@ def fit(
         workers,
     )
     average = None if ema is None else EMA(ema)
-    identity = {"seed": seed, "batch_size": batch_size, "samples": len(data), "lr": lr, "ema": ema, "grad_clip": grad_clip}
+    identity: dict[str, Any] = {
+        "seed": seed,
+        "batch_size": batch_size,
+        "samples": len(data),
+        "lr": lr,
+        "ema": ema,
+        "grad_clip": grad_clip,
+    }
     identity |= {"warmup": warmup, "decay": decay, "weight_decay": weight_decay}
     saver = Saver(
         out,

@@ -28,10 +28,10 @@ __all__ = ["Augmented", "Key", "KeyedBatches", "KeyedDataset", "KeyedNoise", "Ke
 
 
 class Key(NamedTuple):
-    """Where a sample stands in the stream."""
+    """Where a sample (its index in the data set) stands in the stream."""
 
     epoch: int
-    index: int
+    sample: int
     stratum: int
 
 
@@ -59,7 +59,8 @@ class KeyedNoise:
         dtype = np.float64 if like.dtype == torch.float64 else np.float32
         z = np.empty((len(self.keys), like[0].numel()), dtype=dtype)
         for row, key in zip(z, self.keys, strict=True):
-            keyed_generator(self.seed, f"train/{role}", key.epoch, key.index, draw).standard_normal(dtype=dtype, out=row)
+            generator = keyed_generator(self.seed, f"train/{role}", key.epoch, key.sample, draw)
+            generator.standard_normal(dtype=dtype, out=row)
         return torch.from_numpy(z).reshape(like.shape).to(device=like.device, dtype=like.dtype)
 
 
@@ -94,7 +95,7 @@ class Keys:
         """Uniform numbers strictly between 0 and 1, float64, (B, columns), on the CPU."""
         u = np.empty((len(self.keys), columns))
         for row, key in zip(u, self.keys, strict=True):
-            keyed_generator(self.seed, f"train/{role}", key.epoch, key.index).random(out=row)
+            keyed_generator(self.seed, f"train/{role}", key.epoch, key.sample).random(out=row)
         return torch.from_numpy(u).clamp_(min=2.0**-54)
 
     @property
@@ -155,13 +156,14 @@ class Augmented(Protocol):
         ...
 
 
-class KeyedDataset(Dataset):  # type: ignore[type-arg]
+class KeyedDataset(Dataset):
     """A map-style data set asked by `Key`: returns (sample, key). Uses `draw` where the data set has it."""
 
     def __init__(self, data: Any, seed: int) -> None:
         self.data, self.seed = data, seed
+        self.augmented = isinstance(data, Augmented)
 
     def __getitem__(self, key: Key) -> tuple[Any, Key]:
-        if isinstance(self.data, Augmented):
-            return self.data.draw(key.index, keyed_generator(self.seed, "augment", key.epoch, key.index)), key
-        return self.data[key.index], key
+        if self.augmented:
+            return self.data.draw(key.sample, keyed_generator(self.seed, "augment", key.epoch, key.sample)), key
+        return self.data[key.sample], key

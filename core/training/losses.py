@@ -106,7 +106,9 @@ def denoising_loss(
     if t.ndim not in (1, 2) or t.shape[0] != batch:
         raise ValueError(f"t must have shape (B,) or (B, L) with B = {batch}, got {tuple(t.shape)}")
     if t.ndim == 2 and not space.elementwise:
-        raise ValueError(f"{space!r} needs one time a sample: times that vary inside a sample leave the space; use (B,)")
+        raise ValueError(
+            f"{space!r} needs one time a sample: times that vary inside a sample leave the space; use (B,)"
+        )
 
     if schedule.basis is not None:
         x0 = schedule.basis.forward(x0)
@@ -122,12 +124,12 @@ def denoising_loss(
     safe = t if known is None else torch.where(known.to(t.device), torch.full_like(t, 0.5), t)
     spaces = getattr(space, "spaces", None)
     kinds = denoiser.prediction
-    kinds = {leaf: kinds for leaf in x0} if isinstance(x0, dict) and not isinstance(kinds, dict) else kinds
+    kinds = dict.fromkeys(x0, kinds) if isinstance(x0, dict) and not isinstance(kinds, dict) else kinds
     total: Tensor | None = None
     for name in list(x0) if isinstance(x0, dict) else [None]:
 
         def pick(tree: Tree, name: str | None = name) -> Tensor:
-            return tree if name is None else tree[name]  # type: ignore[no-any-return]
+            return tree if name is None else tree[name]
 
         weight = raw_weight(weighting, denoiser, safe, name)
         part = _leaf_loss(
@@ -299,5 +301,7 @@ class Objective:
             raise ValueError(f"a batch's dictionary needs 'x', the clean data; got {sorted(batch)}")
         strange = sorted(set(batch) - set(_FIELDS))
         if strange and self.space is None:
-            raise ValueError(f"a batch holds {', '.join(_FIELDS)}; got {strange} too: put what the network needs in 'condition'")
+            raise ValueError(
+                f"a batch holds {', '.join(_FIELDS)}; got {strange} too: put what the network needs in 'condition'"
+            )
         return batch

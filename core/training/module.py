@@ -15,7 +15,6 @@ from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
 
-from .. import checkpoint
 from ..denoisers import Denoiser
 from ..noise import keyed_generator
 from .keys import Key, KeyedBatches, KeyedDataset, Keys
@@ -96,6 +95,10 @@ class DenoisingModule(pl.LightningModule):
         world, rank = self.trainer.world_size, self.trainer.global_rank
         return self._loader(data, _Once(len(data), max(1, self.batch_size // world), rank, world))
 
+    def transfer_batch_to_device(self, batch: tuple[Any, list[Key]], device: torch.device, dataloader_idx: int) -> Any:
+        """The content moves, the keys stay: they are integers."""
+        return super().transfer_batch_to_device(batch[0], device, dataloader_idx), batch[1]
+
     # -- steps -----------------------------------------------------------------------------------
     def training_step(self, batch: tuple[Any, list[Key]], _: int) -> Tensor:
         """The mean loss of this rank's part of the global batch."""
@@ -117,7 +120,7 @@ class DenoisingModule(pl.LightningModule):
         """Sum of the losses at times and noise that are the same in every validation."""
         content, where = batch
         data = self.datasets.content[1]
-        keys = Keys(self.seed, tuple(Key(-1, key.index, key.index) for key in where), len(data))
+        keys = Keys(self.seed, tuple(Key(-1, key.sample, key.sample) for key in where), len(data))
         losses = self.objective(self.denoiser, content, keys, training=False).double()
         real = torch.tensor([key.epoch == 0 for key in where], device=losses.device, dtype=losses.dtype)
         self._sums += torch.stack([(losses * real).sum(), real.sum()]).to(self._sums)
@@ -125,7 +128,7 @@ class DenoisingModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """The mean over the whole validation set, over all ranks."""
         total = self.trainer.strategy.reduce(self._sums.clone(), reduce_op="sum")
-        self.trainer.callback_metrics["val_loss"] = (total[0] / total[1]).float()  # type: ignore[index]
+        self.trainer.callback_metrics["val_loss"] = (total[0] / total[1]).float()
 
     def configure_optimizers(self) -> Any:
         """The optimizer and its learning rate, a function of the step."""
@@ -204,7 +207,8 @@ class EMA(EMAWeightAveraging):
     def averaged(self) -> Mapping[str, Tensor]:
         """State dict of the averaged network."""
         assert self._average_model is not None
-        return self._average_model.module.network.state_dict()
+        network: Any = self._average_model.module.network
+        return dict(network.state_dict())
 
 
 class Saver(Callback):
@@ -229,12 +233,14 @@ class Saver(Callback):
         return {"best": self.best, "identity": self.identity, "history": self.history}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        different = {k: (v, self.identity.get(k)) for k, v in state_dict["identity"].items() if v != self.identity.get(k)}
+        now = self.identity
+        different = [
+            f"{k}: {was} then, {now.get(k)} now" for k, was in state_dict["identity"].items() if was != now.get(k)
+        ]
         if different:
-            told = "; ".join(f"{k}: {was} then, {now} now" for k, (was, now) in different.items())
             raise ValueError(
-                f"cannot resume the training in {str(self.out)!r}, it was another one ({told}): use the same settings, or "
-                "another folder"
+                f"cannot resume the training in {str(self.out)!r}, it was another one ({'; '.join(different)}): use "
+                "the same settings, or another folder"
             )
         self.best, self.history = state_dict["best"], state_dict["history"]
 
@@ -303,8 +309,8 @@ class Saver(Callback):
         if not math.isfinite(loss):
             kept = f"the last checkpoint, of step {self.saved}, is kept" if self.saved > 0 else "nothing was saved"
             raise FloatingPointError(
-                f"the training loss became {loss} in the last {self.log_every} steps before step {step} ({kept}): lower "
-                "lr or grad_clip, or look for values in the data that are not finite"
+                f"the training loss became {loss} in the last {self.log_every} steps before step {step} ({kept}): "
+                "lower lr or grad_clip, or look for values in the data that are not finite"
             )
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         epoch = step * module.batch_size / len(module.datasets.content[0])
@@ -334,8 +340,8 @@ class Progress(Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         from tqdm.auto import tqdm
 
-        hide = not trainer.is_global_zero
-        self.bar = tqdm(total=trainer.max_steps, initial=trainer.global_step, desc="training", unit="step", disable=hide)
+        total, done, hide = trainer.max_steps, trainer.global_step, not trainer.is_global_zero
+        self.bar = tqdm(total=total, initial=done, desc="training", unit="step", disable=hide)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.bar.update(1)

@@ -2,8 +2,8 @@
 
 Lightning hands over one nested dictionary: weights, averaged weights, optimizer, learning rate, loop counters. Its
 tensors go to the checkpoint's tensor file, the rest to its JSON, in which what JSON does not know is spelled out:
-a tensor as {"tensor": name}, a tuple as {"tuple": [...]}, any dictionary as {"dict": [[key, value], ...]}, a number that
-is not finite as {"float": "inf"}.
+a tensor as {"tensor": name}, a tuple as {"tuple": [...]}, any dictionary as {"dict": [[key, value], ...]}, a number
+that is not finite as {"float": "inf"}.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _key(value: Any) -> Any:
 class SafeCheckpointIO(CheckpointIO):
     """Lightning's checkpoints as a folder of safetensors and JSON, atomically written."""
 
-    def save_checkpoint(self, checkpoint_: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # type: ignore[override]
+    def save_checkpoint(self, checkpoint_: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         tensors: dict[str, Tensor] = {}
         content = encode(checkpoint_, tensors)
         checkpoint.save(Path(path), tensors, {"state": content}, kind=KIND)

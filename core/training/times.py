@@ -256,4 +256,6 @@ def hold_known(t: Tensor, known: Tensor) -> Tensor:
 def _refuse_nesting(outer: TimeSampler, base: TimeSampler) -> None:
     if base.per_element or isinstance(base, Stratified):
         name = type(outer).__name__
-        raise TypeError(f"{name} needs a sampler of one time a sample, got {base!r}: write PerElement and Stratified outside")
+        raise TypeError(
+            f"{name} needs a sampler of one time a sample, got {base!r}: write PerElement and Stratified outside"
+        )

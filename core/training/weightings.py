@@ -33,7 +33,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["EDMWeight", "SNR", "MinSNR", "UniformNoise", "Weighting", "raw_weight"]
+__all__ = ["SNR", "EDMWeight", "MinSNR", "UniformNoise", "Weighting", "raw_weight"]
 
 
 class Weighting:
@@ -126,7 +126,9 @@ def raw_weight(weighting: Weighting | None, denoiser: Any, t: Tensor, leaf: str 
     schedule = schedule.leaves[leaf] if hasattr(schedule, "leaves") else schedule
     kind = kind[leaf] if isinstance(kind, dict) else kind
     if kind == "residual":
-        raise ValueError("a residual network has two heads, which no weighting of the data error fits: use weighting=None")
+        raise ValueError(
+            "a residual network has two heads, which no weighting of the data error fits: use weighting=None"
+        )
     t = t.detach().double().cpu()
     a, s = torch.as_tensor(schedule.alpha(t)), torch.as_tensor(schedule.sigma(t))
     log_s = s.log()

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from torch import nn
+
 from scidiffuse.core import checkpoint
 from scidiffuse.core.checkpoint import CheckpointError
-from torch import nn
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def test_broken_head_is_refused(folder, text):
 @pytest.mark.parametrize("text", ["[]", "3", "{}", '{"format": "diffusers"}'])
 def test_foreign_head_is_refused(folder, text):
     (folder / "checkpoint.json").write_text(text)
-    with pytest.raises(CheckpointError, match="foreign.*expected 'scidiffuse-checkpoint'"):
+    with pytest.raises(CheckpointError, match=r"foreign.*expected 'scidiffuse-checkpoint'"):
         checkpoint.load(folder)
 
 

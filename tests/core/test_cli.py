@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from scidiffuse.core import grids
+from scidiffuse.core import convergence, grids
 from scidiffuse.core.cli import app, parse
 from scidiffuse.core.closed_form import GaussianMixture
 from scidiffuse.core.sample import sample
@@ -85,5 +86,41 @@ def test_sample_writes_what_the_engine_gives(tmp_path: Path, suffix: str) -> Non
 )
 def test_sample_refuses(args: list[str], message: str) -> None:
     code, text = run("sample", *args)
+    assert code == 2
+    assert message in text
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One problem with two paths instead of three with sixteen."""
+    problem = convergence.Problem("VP", VPLinear(), 0.9, 0.1, batch=2)
+    monkeypatch.setattr(convergence, "problems", lambda: (problem,))
+
+
+@pytest.mark.usefixtures("small")
+def test_convergence_prints_orders_and_writes_them(tmp_path: Path) -> None:
+    code, text = run("convergence", f"--out={tmp_path}", "--method=ddim", "--method=heun", "--steps=24", "--steps=48")
+    assert code == 0, text
+    rows = json.loads((tmp_path / "convergence.json").read_text())
+    assert {row["method"] for row in rows} >= {"DDIM", "Heun"}
+    assert all(row["passed"] and row["steps"] == [24, 48] for row in rows)
+    (ddim,) = (row for row in rows if row["method"] == "DDIM")
+    assert f"{ddim['measured']:.2f}" in text and "MISSED" not in text
+
+
+@pytest.mark.usefixtures("small")
+def test_convergence_fails_when_a_promise_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convergence, "METHODS", (convergence.Method("DDIM", DDIM(), 2),))
+    code, text = run("convergence", f"--out={tmp_path}", "--steps=24", "--steps=48")
+    assert code == 1
+    assert "MISSED on VP" in text and "1 of 1 fall short" in text
+
+
+@pytest.mark.parametrize(
+    ("args", "message"), [(["--method=magic"], "DPM-Solver-3M"), (["--steps=48", "--steps=24"], "steps must increase")]
+)
+@pytest.mark.usefixtures("small")
+def test_convergence_refuses(tmp_path: Path, args: list[str], message: str) -> None:
+    code, text = run("convergence", f"--out={tmp_path}", *args)
     assert code == 2
     assert message in text

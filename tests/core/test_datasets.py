@@ -6,6 +6,7 @@ import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
 from scidiffuse.core import datasets
 from scidiffuse.core.datasets import DatasetInfo, RemoteFile, locate, register
 

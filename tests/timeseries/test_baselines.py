@@ -98,7 +98,7 @@ def m4():
 
 
 @pytest.mark.parametrize(
-    "read, h, season, point, walk, interval",
+    ("read", "h", "season", "point", "walk", "interval"),
     [(exchange, 30, 5, 0.010750, 1, 0.0077), (m4, 48, 24, 0.048309, 24, 0.0376)],
 )
 def test_reference_values(read, h, season, point, walk, interval):

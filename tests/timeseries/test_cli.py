@@ -40,11 +40,11 @@ def data(tmp_path):
 def test_train_resume_evaluate_forecast(data, tmp_path):
     out = tmp_path / "run"
     fit = ["fit", data, "--out", out, *TINY.split(), "--lr", "0.01", "--ema", "0.9", "--holdout", "12"]
-    assert "the model is in" in call(*fit, "--max-steps", 30)
-    assert "resume=True" in call(*fit, "--max-steps", 60, code=1)
-    call(*fit, "--max-steps", 60, "--resume")
+    assert "the model is in" in call(*fit, "--max-steps", 60)
+    assert "resume=True" in call(*fit, "--max-steps", 240, code=1)
+    call(*fit, "--max-steps", 240, "--resume")
     whole = ts.TSDiff(context_length=24, prediction_length=6, channels=8, blocks=1, d_state=8, scaler="standard").fit(
-        ts.load(data), max_steps=60, batch_size=8, lr=0.01, ema=0.9, holdout=12, seed=0
+        ts.load(data), max_steps=240, batch_size=8, lr=0.01, ema=0.9, holdout=12, seed=0
     )
     assert np.array_equal(ts.TSDiff.load(out / "model").sample(2, steps=3), whole.sample(2, steps=3))
 

@@ -24,7 +24,9 @@ def frame(n: int = 30, freq: str = "h", uid: str = "a", start: str = "2024-01-01
 # ---------------------------------------------------------------- frequencies
 
 
-@pytest.mark.parametrize("old, new", [("H", "h"), ("15T", "15min"), ("M", "ME"), ("Q-DEC", "QE-DEC"), ("A", "YE-DEC")])
+@pytest.mark.parametrize(
+    ("old", "new"), [("H", "h"), ("15T", "15min"), ("M", "ME"), ("Q-DEC", "QE-DEC"), ("A", "YE-DEC")]
+)
 def test_legacy_alias_is_translated_with_a_warning(old, new):
     with pytest.warns(FutureWarning, match="pandas 3"):
         assert ts.canonical_freq(old) == new
@@ -88,7 +90,7 @@ def test_inference_recovers_the_frequency_with_and_without_holes(freq, holes):
 
 
 @pytest.mark.parametrize(
-    "freq, m", [("h", 24), ("2h", 12), ("15min", 96), ("D", 7), ("B", 5), ("W-SUN", 52), ("ME", 12), ("7h", 1)]
+    ("freq", "m"), [("h", 24), ("2h", 12), ("15min", 96), ("D", 7), ("B", 5), ("W-SUN", 52), ("ME", 12), ("7h", 1)]
 )
 def test_season_length(freq, m):
     assert ts.season_length(freq) == m
@@ -164,7 +166,7 @@ def edit(df, row, column, value):
 
 
 @pytest.mark.parametrize(
-    "df, kind, words",
+    ("df", "kind", "words"),
     [
         ([1, 2, 3], TypeError, "DataFrame"),
         (frame().rename(columns={"y": "value"}), ValueError, r"\['y'\] are missing"),
@@ -244,7 +246,7 @@ def test_files_round_trip(tmp_path, suffix):
 def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "x.xlsx").write_text("")
     (tmp_path / "y.csv").write_text("time,value\n1,2\n")
-    with pytest.raises(ValueError, match="expected .csv"):
+    with pytest.raises(ValueError, match=r"expected \.csv"):
         ts.read_long(tmp_path / "x.xlsx")
     with pytest.raises(ValueError, match="lacks the columns"):
         ts.read_long(tmp_path / "y.csv")
@@ -278,7 +280,8 @@ def test_elecdemand_is_the_mean_of_half_hours():
 def test_importing_the_wing_imports_nothing_heavy():
     import subprocess
 
-    code = "import sys, scidiffuse.timeseries; print([m for m in ('torch', 'pandas', 'matplotlib', 'lightning') if m in sys.modules])"
+    heavy = ("torch", "pandas", "matplotlib", "lightning")
+    code = f"import sys, scidiffuse.timeseries; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
 

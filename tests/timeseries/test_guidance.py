@@ -6,6 +6,8 @@ sigma (alpha^2 K + sigma^2)^-1 x; the posterior of the rest is the usual conditi
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -108,7 +110,7 @@ def test_quantile_guidance_is_bounded_and_right_far_ahead(scale):
 
 def test_a_stronger_scale_fits_the_context_better_until_it_breaks():
     errors = [summary(run(MSEGuidance(s)))[0] for s in (0.0, 0.5, 1.0, 2.0, 4.0)]
-    assert all(a > b for a, b in zip(errors, errors[1:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(errors))
 
 
 @pytest.mark.parametrize("scale", [8.0, 16.0])

@@ -31,7 +31,7 @@ def test_crps_normal_scales_shifts_and_degenerates():
 
 
 def test_expected_scores_of_a_standard_normal():
-    """E CRPS = 1/sqrt(pi); E QL_q = 2 phi(z_q) at the exact quantile z_q, so that 9 levels give 9 % more than the integral."""
+    """E CRPS = 1/sqrt(pi); E QL_q = 2 phi(z_q) at the exact quantile z_q: 9 levels give 9 % more than the integral."""
     from scipy.special import ndtri
 
     y = normal_grid(200_000)[None]  # one row of a long horizon: an integral over y
@@ -46,7 +46,7 @@ def test_expected_scores_of_a_standard_normal():
 
 
 def test_ensemble_of_100_scores_as_recorded():
-    """The score of a 100-member normal ensemble, averaged over ensembles: .6203 (nearest rank), .5673, .5616 unbiased."""
+    """The score of 100-member normal ensembles, averaged: .6203 (nearest rank), .5673 (energy), .5616 (fair)."""
     rng = np.random.default_rng(1)
     y, x = rng.normal(size=(400, 50)), rng.normal(size=(400, 100, 50))
     nine = np.mean(
@@ -61,7 +61,7 @@ def test_ensemble_of_100_scores_as_recorded():
     assert m.crps_ensemble(y, x, "fair").mean() / luck == pytest.approx(1 / np.sqrt(np.pi), rel=0.004)
 
 
-@pytest.mark.parametrize("ours, theirs", [("energy", "nrg"), ("fair", "fair")])
+@pytest.mark.parametrize(("ours", "theirs"), [("energy", "nrg"), ("fair", "fair")])
 def test_crps_agrees_with_scoringrules(ours, theirs):
     scoringrules = pytest.importorskip("scoringrules")
     y, x = RNG.normal(size=(4, 6)), RNG.normal(size=(4, 11, 6)) * 2 + 1
@@ -137,7 +137,7 @@ def test_skill_refuses_to_compare_across_definitions():
 
 
 @pytest.mark.parametrize(
-    "call, words",
+    ("call", "words"),
     [
         (lambda: m.wql(np.zeros((2, 3)), np.zeros((2, 3, 5))), "expected y"),
         (lambda: m.wql(np.zeros((1, 2)), np.full((1, 4, 2), np.nan)), "not finite"),

@@ -64,7 +64,7 @@ def test_a_short_training_beats_the_mean_and_knows_its_spread(learned):
     assert loss[-1] < 0.6 * loss[0]
 
 
-@pytest.mark.parametrize("sampler, steps", [("ddim", 10), ("ddpm", 100)])
+@pytest.mark.parametrize(("sampler", "steps"), [("ddim", 10), ("ddpm", 100)])
 def test_guided_context_is_met(learned, sampler, steps):
     """A forecast continues the phase: series a and b differ by a quarter of a period."""
     forecast = learned.forecast(series(600), num_samples=30, sampler=sampler, steps=steps)
@@ -249,7 +249,7 @@ def test_foreign_and_corrupted_checkpoints_are_refused(model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "call, words",
+    ("call", "words"),
     [
         (lambda m: m.forecast(series(), 30), "from 1 to 29"),
         (lambda m: m.forecast(series(), 0), "from 1 to 29"),
@@ -269,7 +269,7 @@ def test_bad_forecast_calls(model, call, words):
 
 def test_another_frequency_is_refused(model):
     daily = series().assign(ds=lambda d: pd.date_range("2020-01-01", periods=200).tolist() * 2)
-    with pytest.raises(ValueError, match="irregular|freq"):
+    with pytest.raises(ValueError, match=r"irregular|freq"):
         model.forecast(ts.to_panel(daily))
     with pytest.raises(ValueError, match="configured for freq='h'"):
         ts.TSDiff(**TINY, freq="h").fit(ts.to_panel(daily), **FAST)
@@ -322,7 +322,7 @@ def test_untrained_and_misused_models():
 
 
 @pytest.mark.parametrize(
-    "settings, words",
+    ("settings", "words"),
     [
         ({"context_length": 0}, "context_length"),
         ({"channels": 2.5}, "channels"),

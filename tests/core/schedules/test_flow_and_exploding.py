@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ def test_shift_is_the_one_of_sd3():
             assert s.sigma(t) == pytest.approx(shifted, rel=1e-15)
             assert s.alpha(t) == pytest.approx(1 - shifted, rel=1e-13)
             assert s.kappa(t) == pytest.approx(k * plain.kappa(t), rel=1e-13)
-    with pytest.raises(ValueError, match="shift.*0"):
+    with pytest.raises(ValueError, match=r"shift.*0"):
         CondOT(shift=0.0)
 
 
@@ -58,7 +59,7 @@ def test_pfgmpp_tends_to_edm():
         s = PFGMpp(D=D)
         spread.append(float((s.draw_noise_scale(4000, torch.Generator().manual_seed(1)) - 1).square().mean().sqrt()))
         assert s.sigma(0.3) == EDM().sigma(0.3)
-    for a, b in zip(spread, spread[1:], strict=False):
+    for a, b in pairwise(spread):
         assert b / a == pytest.approx(10**-0.5, rel=0.25)  # sd of 1/sqrt(tau) ~ 1/sqrt(2 D)
     assert spread[-1] == pytest.approx(1 / math.sqrt(2000), rel=0.1)
 

@@ -1,6 +1,7 @@
 """Kinetic-optimal paths: the energy formula, the chord, and the claims that follow."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -43,6 +44,8 @@ def test_energy_formula_against_its_definition(two_points):
     # int a'^2 + s'^2 - (1 - lam) s^2 (d(a/s)/dt)^2 dt, away from the ends where it is 0 * inf
     path = GVP()
 
+    edges = [2 * phi / math.pi for phi in two_points.phi]  # where sqrt(g) bends along this path
+
     def integrand(t):
         a, s = path.alpha(t), path.sigma(t)
         da, _, ds = path.derivatives(t)
@@ -50,7 +53,7 @@ def test_energy_formula_against_its_definition(two_points):
         mmse = math.sin(phi) ** 2 * (1 - two_points.root_g(phi) ** 2)
         return da**2 + ds**2 - mmse * (da - a * ds / s) ** 2
 
-    direct = quad(integrand, 1e-9, 1, limit=400, epsabs=1e-9)[0]
+    direct = sum(quad(integrand, max(a, 1e-9), b, epsabs=1e-10)[0] for a, b in pairwise(edges))
     assert kinetic_energy(path, two_points) == pytest.approx(direct, rel=1e-6)
 
 
@@ -98,17 +101,24 @@ def test_chord_solves_its_differential_equation(two_points):
         r2 = 1 - 2 * t * (1 - t) * (1 - math.cos(Psi))
         return [math.sin(Psi) / (r2 * two_points.root_g(float(phi[0])))]
 
-    solution = solve_ivp(rate, (0, 1), [0.0], rtol=1e-10, atol=1e-12, max_step=0.01, t_eval=[0.25, 0.5, 0.75, 1.0])
+    solution = solve_ivp(rate, (0, 1), [0.0], rtol=1e-10, atol=1e-12, max_step=0.01, t_eval=[0.25, 0.5, 0.75, 0.95])
     for t, phi in zip(solution.t, solution.y[0], strict=True):
         assert math.atan2(k.sigma(t), k.alpha(t)) == pytest.approx(phi, abs=1e-6)
+
+
+def segmented(f, nodes, end):
+    """Integral of a piecewise linear function from 0 to end: trapezoids between its nodes."""
+    points = [p for p in nodes if p < end] + [end]
+    return sum(0.5 * (f(a) + f(b)) * (b - a) for a, b in pairwise(points))
 
 
 def test_separation_inverts(two_points):
     for phi in (0.0, 1e-9, 0.3, 1.0, 1.5, HALF_PI):
         chi = two_points.chi(phi)
         assert two_points.phi_of_chi(chi) == pytest.approx(phi, rel=1e-12, abs=1e-15)
-        assert float(two_points.phi_of_chi(torch.tensor(chi, dtype=torch.float64))) == pytest.approx(phi, abs=1e-15)
-        assert two_points.chi(phi) == pytest.approx(quad(two_points.root_g, 0, phi, limit=200)[0], abs=1e-8)
+        as_tensor = two_points.phi_of_chi(torch.tensor(chi, dtype=torch.float64))
+        assert float(as_tensor) == pytest.approx(phi, rel=1e-12, abs=1e-15)
+        assert two_points.chi(phi) == pytest.approx(segmented(two_points.root_g, two_points.phi, phi), abs=1e-13)
     assert two_points.chi(HALF_PI) == pytest.approx(two_points.Psi, rel=1e-14)
 
 
@@ -118,11 +128,11 @@ def test_separation_grows_with_dimension():
     for d in (4, 16, 64):
         g = torch.Generator().manual_seed(0)
         centres = torch.randn(5, d, generator=g)
-        x = centres[torch.randint(0, 5, (400,), generator=g)]
+        x = centres[torch.randint(0, 5, (300,), generator=g)]
         Psi.append(KineticOptimal.from_data(x, g).separation.Psi / HALF_PI)
     assert Psi == sorted(Psi) and Psi[-1] > 0.9
     g = torch.Generator().manual_seed(0)
-    assert KineticOptimal.from_data(torch.randn(3000, 2, generator=g), g).separation.Psi / HALF_PI < 0.25
+    assert KineticOptimal.from_data(torch.randn(1600, 2, generator=g), g).separation.Psi / HALF_PI < 0.25
 
 
 def test_bad_input():

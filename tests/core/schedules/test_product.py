@@ -49,11 +49,11 @@ def test_family_and_basis_gather():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="clock='Z'.*A"):
+    with pytest.raises(ValueError, match=r"clock='Z'.*A"):
         ProductSchedule(A=VPLinear(), clock="Z")
     with pytest.raises(ValueError, match="at least one leaf"):
         ProductSchedule(clock="X")
-    with pytest.raises(TypeError, match="'X'.*float"):
+    with pytest.raises(TypeError, match=r"'X'.*float"):
         ProductSchedule(X=1.0, clock="X")
     with pytest.raises(ValueError, match="one level"):
         ProductSchedule(X=ProductSchedule(A=EDM(), clock="A"), clock="X")

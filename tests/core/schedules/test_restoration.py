@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 from scipy.integrate import quad
@@ -32,9 +33,9 @@ def test_shapes_of_theta():
 
 
 def test_mean_reverting_parameters():
-    with pytest.raises(ValueError, match="eps.*1.5"):
+    with pytest.raises(ValueError, match=r"eps.*1\.5"):
         MeanReverting(eps=1.5)
-    with pytest.raises(ValueError, match="theta.*square"):
+    with pytest.raises(ValueError, match=r"theta.*square"):
         MeanReverting(theta="square")
     with pytest.raises(ValueError, match="sigma_max"):
         MeanReverting(sigma_max=-1.0)
@@ -48,8 +49,8 @@ def test_residual_moves_all_the_way(shrink, spread):
     steps = [i / 10 for i in range(11)]
     sign = {"decreased": -1, "increased": 1, "average": 0}
     for kind, f in ((shrink, s.beta), (spread, lambda t: s.sigma(t) ** 2)):
-        rises = [f(b) - f(a) for a, b in zip(steps, steps[1:], strict=False)]
-        for a, b in zip(rises, rises[1:], strict=False):
+        rises = [f(b) - f(a) for a, b in pairwise(steps)]
+        for a, b in pairwise(rises):
             assert (b - a > 1e-6) - (b - a < -1e-6) == sign[kind]
     for t in steps:
         assert s.alpha(t) + s.beta(t) == pytest.approx(1.0, abs=1e-15)
@@ -67,7 +68,7 @@ def test_residual_from_ddim():
 
 
 def test_residual_parameters():
-    with pytest.raises(ValueError, match="shrink.*flat"):
+    with pytest.raises(ValueError, match=r"shrink.*flat"):
         Residual(shrink="flat")
     with pytest.raises(ValueError, match="sum_scale"):
         Residual(sum_scale=0.0)

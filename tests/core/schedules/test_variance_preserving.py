@@ -52,7 +52,7 @@ def test_gvp_is_a_quarter_circle():
 def test_parameters_are_checked():
     with pytest.raises(ValueError, match=r"beta_max.*0\.05"):
         VPLinear(0.1, 0.05)
-    with pytest.raises(ValueError, match="beta_min.*-1"):
+    with pytest.raises(ValueError, match=r"beta_min.*-1"):
         SubVP(-1.0)
     with pytest.raises(ValueError, match="s must be"):
         VPCosine(s=0.0)

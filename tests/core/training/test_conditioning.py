@@ -4,9 +4,17 @@ import math
 
 import pytest
 import torch
-from scidiffuse.core.training import ConditionPerturbation, Keys, Streamed, drop_condition, perturb_embedding, perturbing
 from scipy import stats
 from torch import nn
+
+from scidiffuse.core.training import (
+    ConditionPerturbation,
+    Keys,
+    Streamed,
+    drop_condition,
+    perturb_embedding,
+    perturbing,
+)
 
 N = 5000
 

@@ -9,17 +9,19 @@ import textwrap
 
 import pytest
 import torch
+from torch import nn
+
 from scidiffuse.core import checkpoint
 from scidiffuse.core.denoisers import Denoiser
 from scidiffuse.core.schedules import VPLinear
 from scidiffuse.core.training import Keys, LogitNormal, Objective, Stratified, fit, hardware
-from torch import nn
 
 pytest.importorskip("lightning")
 
-# One training in a program of its own: argv = folder, resume, kill, devices. A dropout layer and random crops are in it.
+# One training in a program of its own, with a dropout layer and random crops: argv = folder, resume, kill, devices.
 PROGRAM = textwrap.dedent("""
     import os, signal, sys
+    import numpy as np
     import torch
     from torch import nn
     from scidiffuse.core.denoisers import Denoiser
@@ -55,11 +57,12 @@ PROGRAM = textwrap.dedent("""
 
     torch.manual_seed(0 if int(os.environ.get("LOCAL_RANK", 0)) == 0 else 99)
     denoiser = Denoiser(Net(), VPLinear())
-    fit(denoiser, Crops(), max_steps=24, batch_size=8, lr=1e-2, seed=3, val=Crops_val if False else _val(Crops),
+    val = [Crops().draw(i, np.random.default_rng(i)) for i in range(7)]
+    fit(denoiser, Crops(), max_steps=24, batch_size=8, lr=1e-2, seed=3, val=val,
         val_every=6, save_every=5, log_every=4, out=folder, resume=resume, warmup=4, decay="cosine", ema=0.9,
         objective=Objective(times=Stratified(), dropout=0.3, null={"group": 3}), accelerator="cpu",
         devices=max(1, devices), strategy="ddp" if devices > 1 else "auto", callbacks=[Kill()])
-""").replace("Crops_val if False else _val(Crops)", "[Crops().draw(i, __import__('numpy').random.default_rng(i)) for i in range(7)]")
+""")
 
 
 def run(tmp_path, folder, resume=False, kill=-1, devices=0):
@@ -204,7 +207,7 @@ def test_fit_is_the_plain_loop():
 
     objective = Objective(times=LogitNormal())
     for _, batch in zip(range(12), KeyedBatches(20, 4, 9), strict=False):
-        loss = objective(plain, DATA[[key.index for key in batch]], Keys(9, tuple(batch), 4)).mean()
+        loss = objective(plain, DATA[[key.sample for key in batch]], Keys(9, tuple(batch), 4)).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -299,3 +302,26 @@ def test_hardware(given, devices):
 def test_bad_hardware(given):
     with pytest.raises(ValueError, match="devices"):
         hardware(given)
+
+
+def test_dropout_layers_are_keyed_by_the_step():
+    """New masks in every step, the same whatever the global generator's state, which is left as it was."""
+
+    def train(state):
+        masks = []
+
+        class Dropping(Net):
+            def forward(self, x, t):
+                masks.append(nn.functional.dropout(torch.ones(64), 0.5, self.training))
+                return super().forward(x, t)
+
+        torch.manual_seed(0)
+        denoiser = Denoiser(Dropping(), VPLinear())
+        torch.manual_seed(state)
+        before = torch.get_rng_state()
+        fit(denoiser, DATA, **SMALL)
+        assert torch.equal(torch.get_rng_state(), before)
+        return torch.stack(masks)
+
+    one, two = train(1), train(2)
+    assert len(one) == 12 and torch.equal(one, two) and len(one.unique(dim=0)) == 12

@@ -5,9 +5,10 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from scipy import stats
+
 from scidiffuse.core.training import Key, KeyedBatches, Keys
 from scidiffuse.core.training.keys import KeyedDataset, order
-from scipy import stats
 
 
 def batches(steps, start=0, rank=0, world=1, n=10, size=4, seed=5):
@@ -18,8 +19,8 @@ def test_every_epoch_is_a_permutation_of_its_own():
     stream = [key for batch in batches(10) for key in batch]  # 40 places = 4 epochs of 10; batches cross the borders
     for epoch in range(4):
         part = stream[10 * epoch : 10 * epoch + 10]
-        assert {key.epoch for key in part} == {epoch} and sorted(key.index for key in part) == list(range(10))
-        assert [key.index for key in part] == order(5, epoch, 10).tolist()
+        assert {key.epoch for key in part} == {epoch} and sorted(key.sample for key in part) == list(range(10))
+        assert [key.sample for key in part] == order(5, epoch, 10).tolist()
     assert len({tuple(order(5, e, 10)) for e in range(4)}) == 4 and tuple(order(6, 0, 10)) != tuple(order(5, 0, 10))
     assert all([key.stratum for key in batch] == [0, 1, 2, 3] for batch in batches(10))
 

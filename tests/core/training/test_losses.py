@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from torch import nn
+
 from scidiffuse.core.denoisers import Denoiser
 from scidiffuse.core.schedules import CondOT, ProductSchedule, VPLinear
 from scidiffuse.core.spaces import Graph, Masked, Product, ZeroCoM
@@ -17,7 +19,6 @@ from scidiffuse.core.training import (
     UniformNoise,
     denoising_loss,
 )
-from torch import nn
 
 SCHEDULE = VPLinear()
 
@@ -123,7 +124,9 @@ def test_padding_changes_nothing():
     real = torch.tensor([[True] * 3 + [False] * 4])
     alone = loss(short, real[:, :3], [8])
     assert torch.allclose(loss(long, real, [8]), alone, rtol=1e-6)
-    assert torch.allclose(loss(both, torch.cat([torch.ones(1, 7, dtype=torch.bool), real]), [3, 8])[1:], alone, rtol=1e-6)
+    assert torch.allclose(
+        loss(both, torch.cat([torch.ones(1, 7, dtype=torch.bool), real]), [3, 8])[1:], alone, rtol=1e-6
+    )
     assert not torch.allclose(loss(short, real[:, :3], [9]), alone, rtol=1e-3)
 
 
@@ -231,7 +234,9 @@ def test_objective_times_and_conditions():
     objective(Denoiser(network, SCHEDULE), batch, keys)
     assert all(torch.equal(before[name], seen[name]) for name in before)
     objective(Denoiser(network, SCHEDULE), batch, keys, training=False)
-    assert torch.equal(seen["group"], batch["condition"]["group"]) and torch.equal(seen["text"], batch["condition"]["text"])
+    assert torch.equal(seen["group"], batch["condition"]["group"]) and torch.equal(
+        seen["text"], batch["condition"]["text"]
+    )
 
 
 def test_a_plain_loop_trains():

@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import stats
+
 from scidiffuse.core.schedules import CondOT, VPLinear
 from scidiffuse.core.training import (
     Discrete,
@@ -18,7 +20,6 @@ from scidiffuse.core.training import (
     Uniform,
     hold_known,
 )
-from scipy import stats
 
 U = torch.linspace(0.001, 0.999, 333, dtype=torch.float64)
 

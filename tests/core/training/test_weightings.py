@@ -4,15 +4,26 @@ import math
 
 import pytest
 import torch
+
 from scidiffuse.core.denoisers import Denoiser
 from scidiffuse.core.schedules import CondOT, VPLinear
-from scidiffuse.core.training import EDMWeight, SNR, MinSNR, UniformNoise, denoising_loss
+from scidiffuse.core.training import SNR, EDMWeight, MinSNR, UniformNoise, denoising_loss
 from scidiffuse.core.training.weightings import raw_weight
 
 LAM = torch.linspace(-6, 6, 49, dtype=torch.float64)
 SNR_ = (2 * LAM).exp()
 K = (-LAM).exp()
-WEIGHTINGS = [UniformNoise(), MinSNR(5.0), MinSNR(1.0), SNR(), SNR(0.5), SNR(shift=1.0), SNR(floor=1.0), EDMWeight(), EDMWeight(1.5)]
+WEIGHTINGS = [
+    UniformNoise(),
+    MinSNR(5.0),
+    MinSNR(1.0),
+    SNR(),
+    SNR(0.5),
+    SNR(shift=1.0),
+    SNR(floor=1.0),
+    EDMWeight(),
+    EDMWeight(1.5),
+]
 
 
 @pytest.mark.parametrize(
