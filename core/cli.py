@@ -119,26 +119,55 @@ def sample(
 
 @app.command()
 def convergence(
-    out: Annotated[Path, typer.Option(help="Folder that receives the plot and the numbers.")] = Path("convergence"),
-    steps: Annotated[list[int] | None, typer.Option(help="Number of steps; give at least two, increasing.")] = None,
-    method: Annotated[list[str] | None, typer.Option(help='Only methods whose name holds this, as "UniPC".')] = None,
+    out: Annotated[Path, typer.Option(help="Folder that receives convergence.png, .json and .csv.")] = Path(
+        "convergence"
+    ),
+    steps: Annotated[
+        str, typer.Option(help="Numbers of steps, increasing; the order is that of the last two.")
+    ] = "6,12,24,48,96,192,384,768",
+    peers: Annotated[bool, typer.Option(help="Also run the solvers of other packages, where installed.")] = True,
+    quick: Annotated[bool, typer.Option(help="Fewer paths, four numbers of steps, no peers.")] = False,
+    image: Annotated[str, typer.Option(help="Format of the picture: png, svg or pdf.")] = "png",
 ) -> None:
-    """Measure the order of convergence of every sampler; write a plot of error against network calls.
+    """Measure every sampler's order of convergence on data with a closed form; fail where a promise is missed."""
+    from . import convergence as measured
+    from .convergence_peers import absent
+    from .convergence_peers import peers as run_peers
+    from .convergence_plot import plot
 
-    Exits with status 1 if a method falls short of the order that is promised for it.
-    """
-    from . import convergence as orders
-
-    methods = [one for one in orders.METHODS if not method or any(part.lower() in one.name.lower() for part in method)]
-    if not methods:
-        raise typer.BadParameter(f"got {method}, expected parts of {', '.join(one.name for one in orders.METHODS)}")
     try:
-        rows = orders.table(steps or orders.STEPS, methods, progress=lambda name: typer.echo(f"{name} ...", err=True))
+        numbers = (12, 48, 384, 768) if quick else tuple(int(n) for n in steps.split(","))
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    typer.echo(orders.text(rows))
-    for path in orders.save(rows, out):
-        typer.echo(str(path))
-    if missed := [row for row in rows if not row.passed]:
-        typer.echo(f"{len(missed)} of {len(rows)} fall short of the promised order", err=True)
+        raise typer.BadParameter(f"got --steps {steps}, expected integers such as 48,96,192") from error
+    if len(numbers) < 2 or numbers[0] < 4 or list(numbers) != sorted(set(numbers)):
+        raise typer.BadParameter(
+            f"got --steps {steps}, expected at least two increasing integers, the first at least 4"
+        )
+    if image not in ("png", "svg", "pdf"):
+        raise typer.BadParameter(f"got --image {image}, expected png, svg or pdf")
+
+    def say(line: str) -> None:
+        typer.echo(f"  {line} ...", err=True)
+
+    problems = measured.problems(4 if quick else 16)
+    rows = measured.table(numbers, on=problems, progress=say)
+    promises = len(rows)
+    missing = absent()
+    note = "" if quick or not peers else "start-up as published; diffusers keeps the state in float32"
+    if peers and not quick:
+        rows += run_peers(numbers, problems, progress=say)
+        if missing:
+            note = "; ".join([*([note] if len(rows) > promises else []), f"not installed: {', '.join(missing)}"])
+    typer.echo(measured.text(rows))
+    if note:
+        typer.echo(f"\nother packages: {note}")
+    written = measured.save(rows, out)
+    try:
+        written.append(plot(rows, out / f"convergence.{image}", note=f"other packages: {note}" if note else ""))
+    except ImportError as error:
+        typer.echo(f"no picture: {error}", err=True)
+    typer.echo("\n" + "\n".join(str(path) for path in written))
+    missed = [f"{row.method} on {row.schedule}" for row in rows if not row.passed]
+    if missed:
+        typer.echo(f"missed: {', '.join(missed)}", err=True)
         raise typer.Exit(1)

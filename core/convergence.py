@@ -48,11 +48,26 @@ from .samplers import (
     Sampler,
     UniPC,
 )
+from .samplers.adaptive import AdaptiveDPM
 from .schedules import VE, CondOT, Schedule, VPLinear
 
-__all__ = ["METHODS", "STEPS", "Measurement", "Method", "Problem", "measure", "problems", "save", "table", "text"]
+__all__ = [
+    "METHODS",
+    "STEPS",
+    "TOLERANCES",
+    "Measurement",
+    "Method",
+    "Problem",
+    "measure",
+    "measure_adaptive",
+    "problems",
+    "save",
+    "table",
+    "text",
+]
 
 STEPS = (48, 96, 192, 384, 768)
+TOLERANCES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 _SINGLE: Literal["singlestep"] = "singlestep"
 
 
@@ -287,11 +302,33 @@ def measure(
     )
 
 
+def measure_adaptive(order: int, problem: Problem, tolerances: Sequence[float] = TOLERANCES) -> Measurement:
+    """Errors of `AdaptiveDPM(order)` against its tolerance, atol = rtol; calls are those of the slowest sample.
+
+    Raises:
+        ValueError: for tolerances that do not decrease.
+    """
+    if not tolerances or any(b >= a for a, b in zip(tolerances, tolerances[1:], strict=False)):
+        raise ValueError(f"tolerances must decrease, got {tuple(tolerances)}")
+    ends = grids.Grid((problem.t_max, problem.t_min))
+    errors, calls = [], []
+    for tolerance in tolerances:
+        result = sample(
+            problem.denoiser, AdaptiveDPM(order, atol=tolerance, rtol=tolerance), ends, x=problem.start,
+            dtype=torch.float64, reference=problem.reference, condition=problem.condition,
+        )  # fmt: skip
+        errors.append(problem.error(result.x))
+        calls.append(result.calls)
+    name = {2: "DPM-Solver++12, adaptive", 3: "DPM-Solver++23, adaptive"}[order]
+    return Measurement(problem.name, name, (), tuple(errors), tuple(calls), tolerances=tuple(tolerances))
+
+
 def table(
     steps: Sequence[int] = STEPS,
     methods: Iterable[Method] = METHODS,
     on: Iterable[Problem] | None = None,
     *,
+    tolerances: Sequence[float] = TOLERANCES,
     progress: Callable[[str], None] | None = None,
 ) -> list[Measurement]:
     """Every method on every problem.
@@ -300,6 +337,7 @@ def table(
         steps: numbers of steps, increasing; the order is that of the last two.
         methods: what is measured.
         on: the problems; default `problems()`.
+        tolerances: of the adaptive methods, decreasing; none leaves them out.
         progress: called with the name of each problem before it is solved.
     """
     methods, rows = tuple(methods), []
@@ -307,11 +345,38 @@ def table(
         if progress is not None:
             progress(problem.name)
         rows += [measure(method, problem, steps) for method in methods]
+        rows += [measure_adaptive(order, problem, tolerances) for order in (2, 3) if tolerances]
     return rows
 
 
 def text(rows: Sequence[Measurement]) -> str:
-    """A plain table: one line a method; measured order, error and calls at the most steps for each problem."""
+    """A plain table: one line a method, with the measured order, the error and the calls at the most steps for each
+    problem; then the adaptive methods, a line a tolerance."""
+    adaptive = [row for row in rows if row.tolerances]
+    rows = [row for row in rows if not row.tolerances]
+    blocks = [block for block in (_fixed(rows), _adaptive(adaptive)) if block]
+    return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def _adaptive(rows: Sequence[Measurement]) -> list[str]:
+    where = list(dict.fromkeys(row.schedule for row in rows))
+    lines = []
+    for method in dict.fromkeys(row.method for row in rows):
+        mine = [row for row in rows if row.method == method]
+        head = f"{method:26}" + "".join(f"   {w:^17}" for w in where)
+        lines += ([""] if lines else []) + [head.rstrip(), f"{'tolerance':>26}" + "       error   calls" * len(where)]
+        lines.append("-" * len(lines[-1]))
+        for k, tolerance in enumerate(mine[0].tolerances):
+            lines.append(f"{tolerance:26.0e}" + "".join(f"   {row.errors[k]:9.1e}   {row.calls[k]:>5}" for row in mine))
+        missed = ", ".join(row.schedule for row in mine if not row.passed)
+        if missed:
+            lines.append(f"MISSED on {missed}: the error does not fall with the tolerance")
+    return lines
+
+
+def _fixed(rows: Sequence[Measurement]) -> list[str]:
+    if not rows:
+        return []
     where = list(dict.fromkeys(row.schedule for row in rows))
     names = list(dict.fromkeys((row.package, row.method) for row in rows))
     found = {(row.package, row.method, row.schedule): row for row in rows}
@@ -330,7 +395,7 @@ def text(rows: Sequence[Measurement]) -> str:
             line += f"   {cells[0]:>5} {cells[1]:>{b - 6}}"
         missed = ", ".join(row.schedule for row in mine if row is not None and not row.passed)
         lines.append(f"{line}   {first.calls[-1]:>5}" + (f"   MISSED on {missed}" if missed else ""))
-    return "\n".join(lines)
+    return lines
 
 
 def _label(package: str, method: str) -> str:

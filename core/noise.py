@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .tree import Tree, tree_map
+from .tree import Tree
 
 __all__ = ["Noise", "Recorded", "SlotNoise", "family_noise", "keyed_generator"]
 
@@ -130,8 +130,13 @@ def family_noise(schedule: Any, space: Any, noise: Noise, like: Tree, draw: int,
     if schedule.family == "gaussian":
         return z
 
-    def scaled(leaf: Tensor) -> Tensor:
-        g = noise(leaf.new_empty(leaf.shape[0], int(schedule.D)), draw, role + "/gamma").square().mean(1)
+    def scaled(leaf_schedule: Any, leaf: Tensor) -> Tensor:
+        if leaf_schedule.family == "gaussian":
+            return leaf
+        g = noise(leaf.new_empty(leaf.shape[0], leaf_schedule.D), draw, role + "/gamma").square().mean(1)
         return leaf / g.sqrt().view(-1, *[1] * (leaf.ndim - 1))
 
-    return tree_map(scaled, z)
+    if isinstance(z, dict):
+        schedules = getattr(schedule, "leaves", dict.fromkeys(z, schedule))
+        return {name: scaled(schedules[name], leaf) for name, leaf in z.items()}
+    return scaled(schedule, z)

@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# # The core in one evening
+# # The core, from schedule to guidance
 #
 # *A schedule corrupts data, a denoiser predicts the data back, a sampler walks from noise to data along a grid of
 # times, guidance changes what the denoiser says.* This notebook says that sentence in code, on data for which
@@ -172,7 +172,7 @@ for name, (sampler, order) in methods.items():
     assert measured > order - 0.15, name
     assert measured < order + 0.5, name
 axis.set(xlabel="steps", ylabel="error")
-axis.legend(frameon=False, title="measured order")
+_ = axis.legend(frameon=False, title="measured order")
 
 # %% [markdown]
 # The third-order method as published is of second order: a factor of two is missing in its second difference. The

@@ -1,8 +1,8 @@
 """The wing's section of the demonstration page: fresh forecasts of real hours that the model never saw.
 
-Every run loads the weights that ship with the package, draws sample paths for windows after the training cut-off, scores
-them beside the seasonal naive forecast (the point forecast of the papers, and the far stronger one with intervals), and
-draws the fan charts. Nothing is stored but the weights.
+Every run loads the weights that ship with the package, draws sample paths for windows after the training cut-off,
+scores them beside the seasonal naive forecast (the point forecast of the papers, and the far stronger one with
+intervals), and draws the fan charts. Nothing is stored but the weights.
 """
 
 from __future__ import annotations
@@ -64,7 +64,11 @@ def demo(folder: Path) -> Section:
         parts[0][1].freq,
     )
     joint = model.forecast(everything, num_samples=PATHS, steps=STEPS, seed=SEED)
-    metrics, figures, captions, first, sentences = {}, [], [], 0, []
+    metrics: dict[str, dict[str, float | str]] = {}
+    figures: list[Path] = []
+    captions: list[str] = []
+    sentences: list[str] = []
+    first = 0
     for (name, history, actual), (_, unit, _, _, shown) in zip(parts, SETS, strict=True):
         rows = slice(first, first + len(history))
         forecast = Forecast(
@@ -86,7 +90,7 @@ def demo(folder: Path) -> Section:
         ours, naive, strong = (scores[label]["wql_gluonts"] for label in rivals)
         sentences.append(
             f"{NAMES[name].capitalize()}, {len(actual)} windows: wQL {ours:.4f}, {_distance(ours, naive)} the seasonal "
-            f"naive point forecast ({naive:.4f}) and {_distance(ours, strong)} seasonal naive with intervals ({strong:.4f})."
+            f"naive point forecast ({naive:.4f}) and {_distance(ours, strong)} the same with intervals ({strong:.4f})."
         )
         pick = np.linspace(0, len(actual) - 1, shown).astype(int).tolist()
         figure = fan_chart(
@@ -115,15 +119,15 @@ def demo(folder: Path) -> Section:
     ends = sorted(set(model.trained_until.values()))
     summary = (
         "An unconditional diffusion model of week-long windows (TSDiff, Kollovieh et al., 2023) is guided, while it "
-        "samples, towards the hours that were observed; what it then says about the next day is the forecast. One small "
-        "global model serves three airports and a state's electricity demand; gaps in the record stay gaps.\n\n"
+        "samples, towards the hours that were observed; what it then says about the next day is the forecast. One "
+        "small global model serves three airports and a state's electricity demand; gaps in the record stay gaps.\n\n"
         f"Training data end at {ends[0]} (weather) and {ends[-1]} (demand); every window below lies in the last "
         f"{HOLDOUT // 168} weeks of its series, after that. {PATHS} paths a window, {STEPS} guided DDIM steps, drawn "
         "just now from the shipped weights.\n\n"
         + " ".join(sentences)
-        + "\n\nwQL by GluonTS's definition; its interval is a bootstrap over windows, which are few. scaled_crps divides "
-        "by the history's seasonal error, so that series of all sizes count alike. The point forecast's wQL is what "
-        "papers print as the seasonal naive baseline; with intervals the same rule is a much stronger opponent."
+        + "\n\nwQL by GluonTS's definition; its interval is a bootstrap over windows, which are few. scaled_crps "
+        "divides by the history's seasonal error, so that series of all sizes count alike. The point forecast's wQL is "
+        "what papers print as the seasonal naive baseline; with intervals the same rule is a much stronger opponent."
     )
     return Section(
         title="Forecasting hourly weather and electricity demand",

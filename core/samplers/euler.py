@@ -36,7 +36,7 @@ def _euler(s: Level, t: Level, k: int, variable: str, source: str = "x") -> Row:
 
 
 def _zero(value: Any) -> bool:
-    return isinstance(value, float) and value == 0.0
+    return value == 0.0 if isinstance(value, float) else bool((value == 0.0).any())
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from .base import positive
 from .variance_exploding import EDM
 
 __all__ = ["PFGMpp"]
@@ -35,15 +34,17 @@ class PFGMpp(EDM):
     Args:
         sigma_min: smallest noise scale that grids visit before zero.
         sigma_max: noise scale at t = 1.
-        D: number of augmented dimensions, any positive number; 128 to 2048 in the paper.
+        D: number of augmented dimensions, a positive whole number; 128 to 2048 in the paper.
     """
 
-    D: float = 128.0
+    D: int = 128
     family: ClassVar[Literal["gaussian", "student"]] = "student"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive("D", self.D)
+        if self.D < 1 or int(self.D) != self.D:
+            raise ValueError(f"D is a number of dimensions, a positive whole number; got {self.D}")
+        object.__setattr__(self, "D", int(self.D))
 
     def noise_scale(self, tau: Tensor) -> Tensor:
         """1/sqrt(tau), the factor of the Gaussian noise for draws tau ~ Gamma(D/2, rate D/2)."""

@@ -15,7 +15,7 @@ from scidiffuse.core import convergence, grids
 from scidiffuse.core.cli import app, parse
 from scidiffuse.core.closed_form import GaussianMixture
 from scidiffuse.core.sample import sample
-from scidiffuse.core.samplers import DDIM, DPMSolverPP
+from scidiffuse.core.samplers import DDIM, DPMSolverPP, Heun
 from scidiffuse.core.schedules import VPLinear
 
 KNOWN = {"DDIM": DDIM, "DPMSolverPP": DPMSolverPP}
@@ -92,35 +92,37 @@ def test_sample_refuses(args: list[str], message: str) -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One problem with two paths instead of three with sixteen."""
+    """One problem, two paths and two methods; DDIM keeps its promise, "Heun" is promised too much."""
     problem = convergence.Problem("VP", VPLinear(), 0.9, 0.1, batch=2)
-    monkeypatch.setattr(convergence, "problems", lambda: (problem,))
+    methods = (convergence.Method("DDIM", DDIM(), 1), convergence.Method("Heun", Heun(), 3))
+    table = convergence.table
+    monkeypatch.setattr(convergence, "problems", lambda batch: (problem,))
+    monkeypatch.setattr(convergence, "table", lambda steps, **rest: table(steps, methods, tolerances=(), **rest))
 
 
 @pytest.mark.usefixtures("small")
-def test_convergence_prints_orders_and_writes_them(tmp_path: Path) -> None:
-    code, text = run("convergence", f"--out={tmp_path}", "--method=ddim", "--method=heun", "--steps=24", "--steps=48")
-    assert code == 0, text
-    rows = json.loads((tmp_path / "convergence.json").read_text())
-    assert {row["method"] for row in rows} >= {"DDIM", "Heun"}
-    assert all(row["passed"] and row["steps"] == [24, 48] for row in rows)
-    (ddim,) = (row for row in rows if row["method"] == "DDIM")
-    assert f"{ddim['measured']:.2f}" in text and "MISSED" not in text
-
-
-@pytest.mark.usefixtures("small")
-def test_convergence_fails_when_a_promise_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convergence, "METHODS", (convergence.Method("DDIM", DDIM(), 2),))
-    code, text = run("convergence", f"--out={tmp_path}", "--steps=24", "--steps=48")
-    assert code == 1
-    assert "MISSED on VP" in text and "1 of 1 fall short" in text
+def test_convergence_prints_orders_writes_them_and_fails_on_a_broken_promise(tmp_path: Path) -> None:
+    code, text = run("convergence", f"--out={tmp_path}", "--steps=24,48", "--no-peers")
+    assert code == 1, text
+    rows = {row["method"]: row for row in json.loads((tmp_path / "convergence.json").read_text())}
+    assert rows["DDIM"]["passed"] and not rows["Heun"]["passed"]
+    assert all(f"{row['measured']:.2f}" in text for row in rows.values())
+    assert "missed: Heun on VP" in text
+    assert (tmp_path / "convergence.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
-    ("args", "message"), [(["--method=magic"], "DPM-Solver-3M"), (["--steps=48", "--steps=24"], "steps must increase")]
+    ("option", "message"),
+    [
+        ("--steps=48,24", "increasing"),
+        ("--steps=24", "at least two"),
+        ("--steps=24,24", "increasing"),
+        ("--steps=many", "expected integers"),
+        ("--image=txt", "expected png, svg or pdf"),
+    ],
 )
 @pytest.mark.usefixtures("small")
-def test_convergence_refuses(tmp_path: Path, args: list[str], message: str) -> None:
-    code, text = run("convergence", f"--out={tmp_path}", *args)
+def test_convergence_refuses(tmp_path: Path, option: str, message: str) -> None:
+    code, text = run("convergence", f"--out={tmp_path}", option)
     assert code == 2
-    assert message in text
+    assert message in text and not list(tmp_path.iterdir())

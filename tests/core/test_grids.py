@@ -85,7 +85,7 @@ def test_log_snr_refuses_a_start_without_data():
         grids.log_snr(CondOT(), 5, start=1.0)
 
 
-@pytest.mark.parametrize("schedule", [EDM(), VE(), VPLinear(), CondOT(), PFGMpp(D=64.0)])
+@pytest.mark.parametrize("schedule", [EDM(), VE(), VPLinear(), CondOT(), PFGMpp(D=64)])
 @pytest.mark.parametrize("rho", [1.0, 7.0])
 def test_karras_levels(schedule, rho):
     n = 9
@@ -164,7 +164,7 @@ def test_discrete_refuses():
 
 # ---------------------------------------------------------------------------- against a schedule
 def test_default():
-    for s in (EDM(), VE(), PFGMpp(D=8.0)):
+    for s in (EDM(), VE(), PFGMpp(D=8)):
         assert grids.default(s, 18) == grids.karras(s, 18)
     assert grids.default(VPLinear(), 10) == grids.uniform(10)
     for s in (CondOT(), GVP(), VPCosine()):

@@ -46,7 +46,7 @@ SCHEDULES = {
     "residual_generation": lambda: Residual(shrink="increased", spread="decreased", sum_scale=1.0),
     "residual_average": lambda: Residual(shrink="average", spread="average"),
     "residual_from_ddim": lambda: Residual.from_ddim(DiscreteBetas.linear()),
-    "pfgmpp": lambda: PFGMpp(D=128.0),
+    "pfgmpp": lambda: PFGMpp(D=128),
     "kinetic": lambda: KineticOptimal.from_separation(S_VALUES, SEPARATION),
 }
 PRESERVING = {name for name in SCHEDULES if name.startswith(("vp", "betas", "gvp", "residual_from"))}

