@@ -39,7 +39,8 @@ class GaussianMixture:
         weights = torch.ones(len(means), dtype=torch.float64) if weights is None else torch.as_tensor(weights).double()
         if means.ndim != 2 or stds.shape != means.shape[:1] or weights.shape != stds.shape:
             raise ValueError(
-                f"need means (K, d), stds (K,), weights (K,); got {tuple(means.shape)}, {tuple(stds.shape)}, {tuple(weights.shape)}"
+                f"need means (K, d), stds (K,), weights (K,); got {tuple(means.shape)}, {tuple(stds.shape)}, "
+                f"{tuple(weights.shape)}"
             )
         if bool((stds <= 0).any()) or bool((weights <= 0).any()):
             raise ValueError("stds and weights must be positive")
@@ -52,7 +53,9 @@ class GaussianMixture:
     def example(cls) -> GaussianMixture:
         """Three components in the plane: the standard test of this package."""
         return cls(
-            torch.tensor([[1.2, 0.4], [-0.9, 0.8], [0.1, -1.1]]), torch.tensor([0.35, 0.5, 0.4]), torch.tensor([0.4, 0.35, 0.25])
+            torch.tensor([[1.2, 0.4], [-0.9, 0.8], [0.1, -1.1]]),
+            torch.tensor([0.35, 0.5, 0.4]),
+            torch.tensor([0.4, 0.35, 0.25]),
         )
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:

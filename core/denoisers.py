@@ -55,23 +55,31 @@ def _forms(schedule: Schedule, t: Any, kind: Kind, sd: float) -> tuple[Form | No
     zero = 0.0 if scalar else 0 * s
     one = zero + 1.0
     if kind == "noise":
-        if scalar and a == 0.0:
+        if a == 0.0 if scalar else bool((a == 0.0).any()):
             return None, (zero, one, zero)
         return (1 / a, -s / a, -b / a), (zero, one, zero)
     if kind == "data":
         if scalar and s == 0.0:
             return (zero, one, zero), None
-        return (zero, one, zero), (1 / s, -a / s, -b / s)
+        r = 1 / s if scalar else torch.where(s > 0.0, 1 / s, zero)  # elements without noise have none to derive
+        return (zero, one, zero), (r, -a * r, -b * r)
     if kind == "velocity":
         n = a * a + s * s
         return (a / n, -s / n, -a * b / n), (s / n, a / n, -s * b / n)
     if kind == "flow":
         da, db, ds = schedule.derivatives(t)
+        if scalar and math.isinf(ds):  # t = 0 where sigma grows like sqrt(t): the state is the data
+            return (1 / a, zero, -b / a), None
+        sharp = None if scalar else torch.isinf(ds)
+        if sharp is not None:
+            ds = torch.where(sharp, one, ds)
         d = a * ds - s * da
-        return (
-            (ds / d, -s / d, (s * db - ds * b) / d),
-            (-da / d, a / d, (da * b - a * db) / d),
-        )
+        data = (ds / d, -s / d, (s * db - ds * b) / d)
+        noise = (-da / d, a / d, (da * b - a * db) / d)
+        if sharp is not None:
+            data = tuple(torch.where(sharp, c, v) for c, v in zip((1 / a, zero, -b / a), data, strict=True))
+            noise = tuple(torch.where(sharp, zero, v) for v in noise)
+        return data, noise
     if kind == "edm":
         m = _sqrt(s * s + a * a * sd * sd)
         n = m * m
@@ -155,7 +163,7 @@ class Prediction:
         denoiser, t = self.denoiser, self.t
         edited = self._data is not None and self._noise is not None
         if denoiser.prediction == "flow" and not edited:
-            return self.raw
+            return self.raw if denoiser.space is None else denoiser.space.project(self.raw)
 
         def leaf(schedule: Schedule, data: Tensor, noise: Tensor, y: Tensor | None) -> Tensor:
             da, db, ds = schedule.derivatives(t)
@@ -167,7 +175,9 @@ class Prediction:
     @property
     def score(self) -> Tree:
         if self.denoiser.schedule.family != "gaussian":
-            raise ValueError(f"{self.denoiser.schedule!r} has Student-t noise: it has no Gaussian score; use ODE samplers")
+            raise ValueError(
+                f"{self.denoiser.schedule!r} has Student-t noise: it has no Gaussian score; use ODE samplers"
+            )
 
         def leaf(schedule: Schedule, noise: Tensor, _: Tensor | None) -> Tensor:
             s = schedule.sigma(self.t)
@@ -203,7 +213,9 @@ class Prediction:
 
         t = self.t[index] if isinstance(self.t, Tensor) and self.t.ndim else self.t
         parts = {name: part.take(index) for name, part in self.parts.items()}
-        denoiser = self.denoiser.on(self.denoiser.space.take(index)) if self.denoiser.space is not None else self.denoiser
+        denoiser = (
+            self.denoiser.on(self.denoiser.space.take(index)) if self.denoiser.space is not None else self.denoiser
+        )
         return Prediction(
             denoiser, pick(self.x), t, pick(self.raw), pick(self.reference), pick(self._data), pick(self._noise), parts
         )
@@ -250,10 +262,7 @@ class Denoiser:
                 raise ValueError(f"unknown prediction {kind!r}; expected one of {', '.join(get_args(Kind))}")
         if label == "auto":
             clock = schedule.leaves[schedule.clock_leaf] if isinstance(schedule, ProductSchedule) else schedule
-            if "edm" in kinds:
-                label = "log_sigma"
-            else:
-                label = "index" if isinstance(clock, DiscreteBetas) else "time"
+            label = "log_sigma" if "edm" in kinds else "index" if isinstance(clock, DiscreteBetas) else "time"
         if not callable(label) and label not in ("time", "index", "log_sigma"):
             raise ValueError(f'unknown label {label!r}; expected "auto", "time", "index", "log_sigma" or a function')
         self.network = network
@@ -284,7 +293,7 @@ class Denoiser:
         return other
 
     # -- leaves ----------------------------------------------------------------------------------
-    def _leaf_schedule(self, name: str | None) -> Schedule:
+    def _leaf_schedule(self, name: Any) -> Schedule:
         schedule = self.schedule
         return schedule.leaves[name] if isinstance(schedule, ProductSchedule) else schedule
 
@@ -318,8 +327,10 @@ class Denoiser:
                     f"t={t} has alpha = 0: a noise prediction says nothing about the data there; start at a smaller t, "
                     "or use a network that predicts data, velocity or flow"
                 )
-            raise ValueError(f"t={t} has sigma = 0: there is no noise to derive from a data prediction; stop at a larger t")
-        return form  # type: ignore[no-any-return]
+            raise ValueError(
+                f"t={t} has sigma = 0: there is no noise to derive from a data prediction; stop at a larger t"
+            )
+        return form
 
     def convert(self, which: int, x: Tree, t: Any, raw: Tree, reference: Tree | None) -> Tree:
         """The data (`which` = 0) or the noise (1) from the raw output, projected onto the space."""
@@ -347,7 +358,7 @@ class Denoiser:
     def _label_value(self, t: Any) -> Any:
         label, schedule = self.label, self.schedule
         if callable(label):
-            return label(schedule, t)  # type: ignore[arg-type]
+            return label(schedule, t)
         clock = schedule.leaves[schedule.clock_leaf] if isinstance(schedule, ProductSchedule) else schedule
         if label == "time":
             return 1000.0 * t
@@ -362,21 +373,28 @@ class Denoiser:
         if t.__class__ is float:
             key = (t, leaf.shape[0], leaf.dtype, leaf.device)
             label = self._memo.get(key)
-            if label is None:
+            if label is None or label._version:  # a network may have written into the one that it was given
                 with torch.inference_mode(False):  # a label made here may meet autograd later
                     value = self._label_value(t)
                     label = self._memo[key] = torch.full((leaf.shape[0],), value, dtype=leaf.dtype, device=leaf.device)
-            return label  # type: ignore[no-any-return]
-        return self._label_value(t).to(device=leaf.device, dtype=leaf.dtype)  # type: ignore[no-any-return]
+            return label
+        return self._label_value(t).to(device=leaf.device, dtype=leaf.dtype)
 
     def _check_time(self, t: Any, x: Tree) -> Any:
         if isinstance(t, Tensor):
             if not t.is_floating_point():
-                raise TypeError(f"t is a continuous time in [0, 1], got a tensor of {t.dtype}; an index i of T is (i + 1) / T")
+                raise TypeError(
+                    f"t is a continuous time in [0, 1], got a tensor of {t.dtype}; an index i of T is (i + 1) / T"
+                )
             shape = leaves(x)[0].shape
             if t.ndim > 2 or tuple(t.shape) != tuple(shape[: t.ndim]):
                 raise ValueError(f"t must have shape (), (B,) or (B, L) = {tuple(shape[:2])}, got {tuple(t.shape)}")
-            return float(t) if t.ndim == 0 else t.double()
+            if t.ndim == 0:
+                return self._check_time(float(t), x)
+            if t.ndim == 2 and self.space is not None and not self.space.elementwise:
+                raise ValueError(f"one time an element would leave {self.space!r}; give one time a sample, of shape (B,)")
+            self.schedule.check_time(t)
+            return t.double()
         if isinstance(t, bool) or not isinstance(t, float | int):
             raise TypeError(f"t is a float or a tensor, got {type(t).__name__}")
         low, high = self.schedule.domain
@@ -414,11 +432,12 @@ class Denoiser:
         if label is None:
             label = self._label(t, x)
         raw = self._run(x, t, label, reference, condition)
-        if x.__class__ is Tensor:
-            if raw.__class__ is not Tensor or (raw.shape != x.shape and self.prediction != "residual"):
-                raise ValueError(_mismatch(raw, x))
+        if x.__class__ is Tensor and raw.__class__ is Tensor and raw.shape == x.shape and self.prediction != "residual":
+            if raw.dtype != x.dtype:  # states keep their type
+                raw = raw.to(x.dtype)
         else:
             self._check_leaves(raw, x)
+            raw = tree_map(lambda r, leaf: r.to(leaf.dtype), raw, x)
         return Prediction(self, x, t, raw, reference)
 
     def _check_leaves(self, raw: Tree, x: Tree) -> None:
@@ -427,10 +446,17 @@ class Denoiser:
                 came = sorted(raw) if isinstance(raw, dict) else type(raw).__name__
                 raise ValueError(f"the network must return a dictionary with leaves {sorted(x)}, got {came}")
             for name in x:
-                if raw[name].shape != x[name].shape and self._leaf_kind(name) != "residual":
-                    raise ValueError(f"leaf {name!r}: " + _mismatch(raw[name], x[name]))
-        elif not isinstance(raw, Tensor) or (raw.shape != x.shape and self.prediction != "residual"):
-            raise ValueError(_mismatch(raw, x))
+                self._check_shape(raw[name], x[name], name)
+        else:
+            self._check_shape(raw, x, None)
+
+    def _check_shape(self, raw: Any, x: Tensor, name: str | None) -> None:
+        heads = 2 if self._leaf_kind(name) == "residual" else 1
+        shape = (x.shape[0], heads * x.shape[1], *x.shape[2:]) if heads == 2 else tuple(x.shape)
+        if not isinstance(raw, Tensor) or tuple(raw.shape) != shape:
+            came = tuple(raw.shape) if isinstance(raw, Tensor) else type(raw).__name__
+            what = f"two heads of the state's shape, stacked: {shape}" if heads == 2 else f"the state's shape {shape}"
+            raise ValueError(f"{'' if name is None else f'leaf {name!r}: '}the network must return {what}, got {came}")
 
     def _run(self, x: Tree, t: Any, label: Tensor, reference: Tree | None, condition: dict[str, Any]) -> Tree:
         schedule = self.schedule
@@ -498,7 +524,7 @@ class Denoiser:
             if y is None:
                 raise ValueError("a residual prediction is trained with a reference (the degraded data y), got None")
             return torch.cat([y - x0, n], dim=1)
-        a, b, s = (_coef(c, x0) for c in (schedule.alpha(t), schedule.beta(t), schedule.sigma(t)))
+        a, s = (_coef(c, x0) for c in (schedule.alpha(t), schedule.sigma(t)))
         if kind == "velocity":
             return a * n - s * x0
         if kind == "flow":
@@ -528,9 +554,3 @@ class Denoiser:
 
 def _coef(c: Any, like: Tensor) -> Any:
     return c if isinstance(c, float) else expand(c, like)
-
-
-def _mismatch(raw: Any, x: Tensor) -> str:
-    came = tuple(raw.shape) if isinstance(raw, Tensor) else type(raw).__name__
-    return f"the network must return the state's shape {tuple(x.shape)}, got {came}"
-

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .denoisers import Prediction
+from .noise import Noise
 from .samplers.state import Query, State
 from .spaces import Euclidean, Masked, Space
 from .tree import Tree, tree_map
@@ -34,6 +35,7 @@ class Step:
         schedule, space, sampler, plan: of the run.
         call: index of the network call.
         new: the run after the step (in `on_step` only).
+        noise: the run's keyed noise, for hooks that draw (resampling) or that ask the sampler for more candidates.
     """
 
     state: State
@@ -47,6 +49,7 @@ class Step:
     plan: Any
     call: int
     new: State | None = None
+    noise: Noise | None = None
 
 
 class Hook:
@@ -89,7 +92,9 @@ class Hook:
 
 def _pixels(space: Space, name: str) -> None:
     if not isinstance(space, Euclidean | Masked):
-        raise ValueError(f"{name} bounds single values: it would leave {space!r}; use it on Euclidean or Masked states only")
+        raise ValueError(
+            f"{name} bounds single values: it would leave {space!r}; use it on Euclidean or Masked states only"
+        )
 
 
 @dataclass(frozen=True)
@@ -173,7 +178,9 @@ class Known(Hook):
     def __post_init__(self) -> None:
         for mask in self.mask.values() if isinstance(self.mask, dict) else [self.mask]:
             if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-                raise TypeError(f"mask must be a boolean tensor (True = known), got {getattr(mask, 'dtype', type(mask))}")
+                raise TypeError(
+                    f"mask must be a boolean tensor (True = known), got {getattr(mask, 'dtype', type(mask))}"
+                )
         if self.per_element_time and (isinstance(self.mask, dict) or self.mask.ndim != 2):
             raise ValueError("per_element_time needs a mask of shape (B, L)")
 
@@ -206,7 +213,9 @@ class Known(Hook):
             source = Prediction(pred.denoiser, step.state.x, step.query.t, pred.raw, pred.reference)
             level = step.sampler.time(step.plan, step.state)
             noise = pred.denoiser.noise_of(step.state.x, data, level, pred.reference)
-            return replace(step, pred=Prediction(source.denoiser, source.x, level, pred.raw, pred.reference, data, noise))
+            return replace(
+                step, pred=Prediction(source.denoiser, source.x, level, pred.raw, pred.reference, data, noise)
+            )
         return replace(step, pred=pred.with_data(data, noise="rederive"))
 
     def take(self, index: Any) -> Hook:
@@ -248,5 +257,3 @@ class Record(Hook):
 
     def take(self, index: Any) -> Hook:
         return replace(self, _kept={})
-
-

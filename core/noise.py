@@ -76,6 +76,11 @@ class SlotNoise:
     slots: range
     block: int = 8
 
+    def __post_init__(self) -> None:
+        slots = self.slots
+        if not isinstance(slots, range) or slots.step != 1 or slots.start < 0:
+            raise ValueError(f"slots must be a range of consecutive indices >= 0, for example range(8, 16), got {slots!r}")
+
     def __call__(self, like: Tensor, draw: int, role: str) -> Tensor:
         """Standard normal numbers of the shape (B, ...), type and device of `like`.
 
@@ -99,10 +104,13 @@ class SlotNoise:
 
 @dataclass
 class Recorded:
-    """Noise played back from a list, in the order in which it is asked for (for example a peer's)."""
+    """Noise played back from a list, in the order in which it is asked for (for example a peer's).
+
+    Asked again for the same draw and role, it answers the same: a run can be repeated.
+    """
 
     draws: Sequence[Tensor]
-    _next: int = field(default=0, repr=False)
+    _places: dict[tuple[int, str], int] = field(default_factory=dict, repr=False)
 
     def __call__(self, like: Tensor, draw: int, role: str) -> Tensor:
         """The next recorded tensor.
@@ -110,12 +118,12 @@ class Recorded:
         Raises:
             ValueError: if the list is used up or the shapes differ.
         """
-        if self._next >= len(self.draws):
+        place = self._places.setdefault((draw, role), len(self._places))
+        if place >= len(self.draws):
             raise ValueError(f"all {len(self.draws)} recorded draws are used up (asked for a {role!r} draw)")
-        z = self.draws[self._next]
-        self._next += 1
+        z = self.draws[place]
         if z.shape != like.shape:
-            raise ValueError(f"recorded draw {self._next - 1} has shape {tuple(z.shape)}, need {tuple(like.shape)}")
+            raise ValueError(f"recorded draw {place} has shape {tuple(z.shape)}, need {tuple(like.shape)}")
         return z.to(device=like.device, dtype=like.dtype)
 
 

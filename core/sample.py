@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -234,7 +234,7 @@ class _Run:
                 pred = denoiser(x, t, reference=reference, **condition)
                 if update is not None:
                     update(1)
-                return pred  # type: ignore[no-any-return]
+                return pred
 
             return sampler.walk(plan, state, stop, ask, space, noise, reference), max(stop - state.i, 0)
         while not done(plan, state) and (until is None or _before(state.i, until)):
@@ -246,13 +246,13 @@ class _Run:
             if test is not None:
                 test(pred, q.t, calls)
             if hooked:
-                step = Step(state, q, pred, z, reference, denoiser.schedule, space, sampler, plan, calls)
+                step = Step(state, q, pred, z, reference, denoiser.schedule, space, sampler, plan, calls, None, noise)
                 for hook in looks:
                     step = hook.on_prediction(step)
-                state, pred, z = step.state, step.pred, step.z
+                state, q, pred, z = step.state, step.query, step.pred, step.z
                 new = advance(plan, state, q, pred, z, space, reference)
                 for hook in steps:
-                    new = hook.on_step(Step(state, q, pred, z, reference, denoiser.schedule, space, sampler, plan, calls, new))
+                    new = hook.on_step(replace(step, new=new))
                 state = new
             else:
                 state = advance(plan, state, q, pred, z, space, reference)
@@ -273,8 +273,8 @@ def _test(pred: Prediction, t: Any, call: int) -> None:
             if not bool(torch.isfinite(leaf).all()):
                 bad = (~torch.isfinite(leaf.flatten(1)).all(1)).nonzero().flatten().tolist()
                 raise FloatingPointError(
-                    f"the {name} stopped being finite at call {call} ({where}), first in sample {bad[0]} of {leaf.shape[0]}; "
-                    "check the network at that time, lower the guidance, or use more steps"
+                    f"the {name} stopped being finite at call {call} ({where}), first in sample {bad[0]} of "
+                    f"{leaf.shape[0]}; check the network at that time, lower the guidance, or use more steps"
                 )
 
 

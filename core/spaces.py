@@ -84,7 +84,7 @@ class Space:
 
     def norm(self, x: Tree) -> Tensor:
         """Euclidean norm of each sample over the elements that count, shape (B,)."""
-        return self.project(x).flatten(1).norm(dim=1)
+        return self.project(x).reshape(x.shape[0], -1).norm(dim=1)
 
     def ndof(self, x: Tree) -> Tensor:
         """Degrees of freedom of each sample (the dimension of the space), long, shape (B,)."""
@@ -314,4 +314,4 @@ class Product(Space):
 
 def default_space(x: Tree) -> Space:
     """Euclidean for a tensor, a Product of Euclidean leaves for a dictionary."""
-    return Product(**{name: _EUCLIDEAN for name in x}) if isinstance(x, dict) else _EUCLIDEAN
+    return Product(**dict.fromkeys(x, _EUCLIDEAN)) if isinstance(x, dict) else _EUCLIDEAN

@@ -13,6 +13,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors: threads cost more than they bring, in children, too
+torch.set_num_threads(1)
 settings.register_profile("scidiffuse", deadline=None, print_blob=True)  # a busy machine is not a failure
 settings.load_profile("scidiffuse")
 

@@ -63,7 +63,7 @@ class TSDiffConfig:
         freq: pandas alias. None: read from the training data, then fixed.
         scaler: "mean_abs" divides by the mean of |context|, as the paper and DeepAR do: right for non-negative data
             with a meaningful zero. "standard" also subtracts the context's mean and divides by its standard deviation,
-            for quantities such as temperatures, whose zero means nothing. Measured on the demo's validation windows after
+            for quantities such as temperatures, whose zero means nothing. Measured on the demo's validation after
             1,200 steps: equal wQL at the best guidance scale of each (2 and 8); 80 % intervals cover 85 and 72 %.
         lags: lag channels: "auto" (the paper's preset of the frequency), None or steps back. None by default: each
             channel adds a guided observation a step, which needs a smaller guidance scale, and a longer history.

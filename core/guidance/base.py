@@ -27,7 +27,7 @@ class Guidance:
 
     def __call__(self, x: Tree, t: Any, **condition: Any) -> Prediction:
         """The changed prediction for states `x` at time `t`; arguments as for `Denoiser`."""
-        return self.denoiser(x, t, **condition)  # type: ignore[no-any-return]
+        return self.denoiser(x, t, **condition)
 
     @property
     def schedule(self) -> Any:
@@ -35,7 +35,7 @@ class Guidance:
 
     @property
     def space(self) -> Space | None:
-        return self.denoiser.space  # type: ignore[no-any-return]
+        return self.denoiser.space
 
     @property
     def needs_grad(self) -> bool:

@@ -69,9 +69,11 @@ class ClassifierFree(Guidance):
     def __call__(self, x: Tree, t: Any, **condition: Any) -> Prediction:
         missing = sorted(set(self.null) - set(condition))
         if missing:
-            raise ValueError(f"guidance has a null for {missing}, but the call gives no such condition; pass condition=")
+            raise ValueError(
+                f"guidance has a null for {missing}, but the call gives no such condition; pass condition="
+            )
         if self.scale == 1.0 or not self._acts(t):
-            return self.denoiser(x, t, **condition)  # type: ignore[no-any-return]
+            return self.denoiser(x, t, **condition)
         n = (x if isinstance(x, Tensor) else next(iter(x.values()))).shape[0]
         passed = {k: condition.pop(k) for k in ("reference", "label", "state") if k in condition}
         doubled = {name: self._double(name, value, n) for name, value in condition.items()}

@@ -206,7 +206,10 @@ class AdaptiveDPM(Sampler):
             s = _level(schedule, stages.s)
             out = [1.0, *[0.0] * (self.order - 1), 0.0]
             for j, u in enumerate(stages.u, start=1):
-                out = [_where(stage == j, new, old) for new, old in zip(self._inner(schedule, s, u, stages, j), out, strict=True)]
+                out = [
+                    _where(stage == j, new, old)
+                    for new, old in zip(self._inner(schedule, s, u, stages, j), out, strict=True)
+                ]
             return out
 
         names = ["x", *(f"D{j}" for j in range(self.order - 1)), "y"]
@@ -214,7 +217,14 @@ class AdaptiveDPM(Sampler):
         return Query(_combine(plan, space, coefficients, names, letters), self._asked(plan, t), None, state)
 
     def advance(
-        self, plan: Span, state: State, query: Query, pred: Prediction, z: Tree | None, space: Space, reference: Tree | None
+        self,
+        plan: Span,
+        state: State,
+        query: Query,
+        pred: Prediction,
+        z: Tree | None,
+        space: Space,
+        reference: Tree | None,
     ) -> State:
         memory = self._memory(state.memory, state.x)
         stage, data = self._stage(state), pred.data

@@ -127,7 +127,14 @@ class Sampler:
         raise NotImplementedError
 
     def advance(
-        self, plan: Any, state: State, query: Query, pred: Prediction, z: Tree | None, space: Space, reference: Tree | None
+        self,
+        plan: Any,
+        state: State,
+        query: Query,
+        pred: Prediction,
+        z: Tree | None,
+        space: Space,
+        reference: Tree | None,
     ) -> State:
         """The state after the answer."""
         raise NotImplementedError
@@ -150,10 +157,13 @@ class Sampler:
                 )
             if one.elementwise and not space.elementwise:
                 raise ValueError(
-                    f"{one!r} has a coefficient for every element, which would leave {space!r}; use a schedule with scalar ones"
+                    f"{one!r} has a coefficient for every element, which would leave {space!r}; use a schedule "
+                    "with one number a time"
                 )
         if self.stochastic and "student" in {getattr(schedule, "family", "gaussian")}:
-            raise ValueError(f"{self!r} adds Gaussian noise, but {schedule!r} has Student-t noise; use a deterministic sampler")
+            raise ValueError(
+                f"{self!r} adds Gaussian noise, but {schedule!r} has Student-t noise; use a deterministic sampler"
+            )
 
 
 class LinearSampler(Sampler):
@@ -204,7 +214,14 @@ class LinearSampler(Sampler):
         return Query(x, row.t, None, state)
 
     def advance(
-        self, plan: Plan, state: State, query: Query, pred: Prediction, z: Tree | None, space: Space, reference: Tree | None
+        self,
+        plan: Plan,
+        state: State,
+        query: Query,
+        pred: Prediction,
+        z: Tree | None,
+        space: Space,
+        reference: Tree | None,
     ) -> State:
         i = state.i
         if i.__class__ is not int:
@@ -275,7 +292,14 @@ class LinearSampler(Sampler):
         return State(letters["x"], stop, age, memory, state.aux, None, draws)
 
     def _advance_each(
-        self, plan: Plan, state: State, query: Query, pred: Prediction, z: Tree | None, space: Space, reference: Tree | None
+        self,
+        plan: Plan,
+        state: State,
+        query: Query,
+        pred: Prediction,
+        z: Tree | None,
+        space: Space,
+        reference: Tree | None,
     ) -> State:
         """`advance` for elements at different rows: coefficients are tensors of the shape of `i`."""
         if state.i.ndim > 1 and not space.elementwise:
@@ -344,5 +368,3 @@ def _leaf_plan(sampler: LinearSampler, schedule: Schedule, clock: Any, grid: Gri
 
 def _nonzero(beta: Any) -> bool:
     return beta != 0.0 if isinstance(beta, float) else bool((beta != 0).any())
-
-

@@ -240,7 +240,9 @@ class DPMSolverPP(_DPM):
         if self.eta < 0.0:
             raise ValueError(f"eta must be >= 0, got {self.eta}")
         if self.eta > 0.0 and self.order == 3 and "singlestep" in (self.method, self.startup):
-            raise ValueError("there is no third-order singlestep SDE form; use order=2, or method and startup multistep")
+            raise ValueError(
+                "there is no third-order singlestep SDE form; use order=2, or method and startup multistep"
+            )
 
     @property
     def stochastic(self) -> bool:

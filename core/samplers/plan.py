@@ -69,7 +69,8 @@ class Row:
     def program(self) -> tuple[tuple[str, tuple[tuple[str, Coef], ...]], ...]:
         """`out` as nested tuples without zero terms."""
         return tuple(
-            (register, tuple((s, c) for s, c in terms.items() if not _is_zero(c))) for register, terms in self.out.items()
+            (register, tuple((s, c) for s, c in terms.items() if not _is_zero(c)))
+            for register, terms in self.out.items()
         )
 
     @cached_property
@@ -196,11 +197,15 @@ class Table:
         rows = plan.rows
         flat = [row for ages in rows for row in ages]
         if len({row.use for row in flat}) != 1:
-            raise ValueError("this method uses different predictions in different rows: one time an element is not possible")
+            raise ValueError(
+                "this method uses different predictions in different rows: one time an element is not possible"
+            )
         self.use = flat[0].use
         self.n, self.ages = len(rows), max(len(ages) for ages in rows)
         registers = ("x", *plan.memory)
-        pairs = sorted({(r, s) for row in flat for r, terms in row.out.items() for s in terms} | {(r, r) for r in registers})
+        pairs = sorted(
+            {(r, s) for row in flat for r, terms in row.out.items() for s in terms} | {(r, r) for r in registers}
+        )
         queries = sorted({s for row in flat for s in row.query} | {"x"})
         shape = (self.n + 1, self.ages)
         self.out = {pair: torch.zeros(shape, dtype=torch.float64) for pair in pairs}
@@ -299,8 +304,6 @@ def merge(plans: dict[str, Plan]) -> Plan:
             out = {r: join({name: other.out[r] for name, other in here.items()}) for r in row.out}
             query = row.query if all(o.plain for o in here.values()) else join({n: o.query for n, o in here.items()})
             std = {name: other.std for name, other in here.items()}
-            new.append(
-                Row(row.t, row.t_next, out, row.use, query, row.levels, row.step, row.last, row.gains, std)
-            )
+            new.append(Row(row.t, row.t_next, out, row.use, query, row.levels, row.step, row.last, row.gains, std))
         rows.append(tuple(new))
     return Plan(tuple(rows), first.grid, first.order)

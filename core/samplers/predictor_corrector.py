@@ -47,8 +47,8 @@ from ..denoisers import Prediction
 from ..grids import Grid, check
 from ..noise import Noise
 from ..schedules import ProductSchedule, Schedule
-from ..spaces import Product, Space, expand
-from ..tree import Tree, tree_map
+from ..spaces import Product, Space
+from ..tree import Tree
 from .base import Sampler
 from .exponential import root
 from .state import Query, State
@@ -73,8 +73,14 @@ def per_leaf(value: Any, name: str) -> float | PerLeaf:
     """
     numbers = value.values() if isinstance(value, Mapping) else [value]
     for number in numbers:
-        if isinstance(number, bool) or not isinstance(number, int | float) or not (math.isfinite(number) and number >= 0.0):
-            raise ValueError(f"{name} must be a finite number >= 0 (or a dictionary of those, one a leaf), got {value!r}")
+        if (
+            isinstance(number, bool)
+            or not isinstance(number, int | float)
+            or not (math.isfinite(number) and number >= 0.0)
+        ):
+            raise ValueError(
+                f"{name} must be a finite number >= 0 (or a dictionary of those, one a leaf), got {value!r}"
+            )
     return PerLeaf(value) if isinstance(value, Mapping) else value
 
 
@@ -235,7 +241,9 @@ class PredictorCorrector(Sampler):
         if self.predictor == "none" and self.corrector == "none":
             raise ValueError('predictor and corrector are both "none": nothing would happen')
         if self.corrector_steps < 1:
-            raise ValueError(f'corrector_steps must be at least 1, got {self.corrector_steps}; corrector="none" is without')
+            raise ValueError(
+                f'corrector_steps must be at least 1, got {self.corrector_steps}; corrector="none" is without'
+            )
         if self.compat not in (None, "published"):
             raise ValueError(f'compat must be None or "published", got {self.compat!r}')
         object.__setattr__(self, "snr", per_leaf(self.snr, "snr"))
@@ -267,7 +275,14 @@ class PredictorCorrector(Sampler):
         return Query(state.x, plan.moves[state.i].t, None, state)
 
     def advance(
-        self, plan: Moves, state: State, query: Query, pred: Prediction, z: Tree | None, space: Space, reference: Tree | None
+        self,
+        plan: Moves,
+        state: State,
+        query: Query,
+        pred: Prediction,
+        z: Tree | None,
+        space: Space,
+        reference: Tree | None,
     ) -> State:
         move = plan.moves[state.i]
         if move.kind == "corrector":

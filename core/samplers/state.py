@@ -58,20 +58,32 @@ class State:
         def choose(a: Tensor, b: Tensor) -> Tensor:
             return torch.where(mask.view(-1, *[1] * (a.ndim - 1)), a, b)
 
-        def scalar(a: Any, b: Any) -> Any:
-            if not isinstance(a, Tensor) and not isinstance(b, Tensor) and a == b:
-                return a
-            return torch.where(mask, torch.as_tensor(a, device=mask.device), torch.as_tensor(b, device=mask.device))
+        def scalars(a: Any, b: Any) -> Any:
+            a, b = torch.broadcast_tensors(*(torch.as_tensor(v, device=mask.device) for v in (a, b, mask.new_empty(len(mask)))))[:2]
+            return choose(a, b)
 
-        memory = {n: tree_map(choose, v, other.memory[n]) for n, v in self.memory.items() if n in other.memory}
+        def register(name: str) -> Tree:
+            # dropped by a restart: never read, for those walkers are of age 0
+            a, b = (s.memory.get(name, tree_map(torch.zeros_like, s.x)) for s in (self, other))
+            return tree_map(choose, a, b)
+
+        memory = {name: register(name) for name in {**self.memory, **other.memory}}
         aux = {n: choose(v, other.aux[n]) for n, v in self.aux.items() if n in other.aux}
         x = tree_map(choose, self.x, other.x)
-        t = None if self.t is None else scalar(self.t, other.t)
-        return State(x, scalar(self.i, other.i), scalar(self.age, other.age), memory, aux, t, max(self.draws, other.draws))
+        t = None if self.t is None else scalars(self.t, other.t)
+        i, age = self.i, self.age
+        if not (_equal(i, other.i) and _equal(age, other.age)):  # walkers sit at different rows from here on
+            i, age = scalars(i, other.i), scalars(age, other.age)
+        return State(x, i, age, memory, aux, t, max(self.draws, other.draws))
 
     def restart(self, x: Tree, i: Any = None) -> State:
         """An edit of `x`: the history does not belong to it any more and is dropped."""
-        return replace(self, x=x, i=self.i if i is None else i, age=0, memory={})
+        i = self.i if i is None else i
+        return replace(self, x=x, i=i, age=torch.zeros_like(i) if isinstance(i, Tensor) else 0, memory={})
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return not isinstance(a, Tensor) and not isinstance(b, Tensor) and bool(a == b)
 
 
 class Query(NamedTuple):

@@ -122,7 +122,9 @@ def invert(
             or lost its memory.
     """
     if not sampler.invertible:
-        raise ValueError(f"{sampler!r} cannot be inverted exactly; use BDIA() or BELM(), or DDIM() on the reversed grid")
+        raise ValueError(
+            f"{sampler!r} cannot be inverted exactly; use BDIA() or BELM(), or DDIM() on the reversed grid"
+        )
     if state.i != len(plan.rows) or "xp" not in state.memory or state.age != len(plan.rows):
         raise ValueError(
             f"need the state at the end of an unbroken run of {len(plan.rows)} calls with its register 'xp', "

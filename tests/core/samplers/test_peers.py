@@ -88,7 +88,9 @@ def test_ddim_with_noise(start: torch.Tensor) -> None:
 @pytest.mark.parametrize("variance", ["small", "large"])
 def test_ddpm(start: torch.Tensor, variance: str) -> None:
     steps = 50
-    peer = make("DDPMScheduler", steps, clip_sample=False, timestep_spacing="leading", variance_type=f"fixed_{variance}")
+    peer = make(
+        "DDPMScheduler", steps, clip_sample=False, timestep_spacing="leading", variance_type=f"fixed_{variance}"
+    )
     generator = torch.Generator().manual_seed(3)
     draws = [torch.randn(start.shape, generator=generator, dtype=torch.float64) for _ in range(steps - 1)]
     generator.manual_seed(3)
@@ -183,11 +185,15 @@ def test_dpm_solver_pp(start: torch.Tensor, sampler: object, config: dict[str, o
 
 def test_sde_dpm_solver_pp(start: torch.Tensor) -> None:
     peer = make("DPMSolverMultistepScheduler", 20, timestep_spacing="leading", algorithm_type="sde-dpmsolver++")
-    draws = [torch.randn(start.shape, generator=torch.Generator().manual_seed(i), dtype=torch.float64) for i in range(20)]
+    draws = [
+        torch.randn(start.shape, generator=torch.Generator().manual_seed(i), dtype=torch.float64) for i in range(20)
+    ]
     x = start
     for t, z in zip(peer.timesteps, draws, strict=True):
         x = peer.step(network(x, t.reshape(1)), t, x, variance_noise=z).prev_sample
-    ours = sample(denoiser(), DPMSolverPP(order=2, eta=1.0), _at(peer), x=start, noise=Recorded(draws), dtype=torch.float64)
+    ours = sample(
+        denoiser(), DPMSolverPP(order=2, eta=1.0), _at(peer), x=start, noise=Recorded(draws), dtype=torch.float64
+    )
     close(ours.x, x, 5e-6)
 
 

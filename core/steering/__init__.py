@@ -1,0 +1,48 @@
+"""Steering: many walkers, and a reward that says which of them to keep.
+
+A `Reward` is any Python function (data prediction, step) -> one number a sample, finite, larger is better, on the scale
+of a log-weight. It need not be differentiable: nothing here takes its gradient.
+
+==========================  ======================================================  ===================================
+method                      what it does                                            samplers
+==========================  ======================================================  ===================================
+`FeynmanKac`                K walkers a group, weighted and resampled on the way    stochastic; importance weights at
+                                                                                    the end for deterministic ones
+`SVDD`, `svdd`              M candidates a step, one is kept                        stochastic
+`random_search`             best of N                                               any
+`zero_order_search`         neighbours of the best start so far                     deterministic
+`search_over_paths`         re-noise a little, denoise a little more, keep the best any
+`boundary_search`           one start noise for all inputs, chosen on a few         deterministic
+==========================  ======================================================  ===================================
+
+Nothing here assumes that states can be added. The two hooks and `svdd` use of a sampler `draw`, `advance` and `done`, of
+a run `State.take`, `Query.take`-like picking and `Prediction.take`, so that samplers of tokens are steered by the same
+code; the searches need a start from the prior, and take the neighbourhood and the re-noising as functions where states
+are not vectors.
+"""
+
+from .boundary import BoundaryResult, boundary_search
+from .feynman_kac import FeynmanKac
+from .paths import search_over_paths
+from .resampling import effective_size, log_mean, systematic
+from .rewards import Reward, repeat
+from .search import SearchResult, random_search
+from .svdd import SVDD, svdd
+from .zero_order import zero_order_search
+
+__all__ = [
+    "SVDD",
+    "BoundaryResult",
+    "FeynmanKac",
+    "Reward",
+    "SearchResult",
+    "boundary_search",
+    "effective_size",
+    "log_mean",
+    "random_search",
+    "repeat",
+    "search_over_paths",
+    "svdd",
+    "systematic",
+    "zero_order_search",
+]
