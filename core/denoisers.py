@@ -147,6 +147,11 @@ class Prediction:
         self.parts = parts or {}
 
     @property
+    def edited(self) -> bool:
+        """Whether data or noise are known beside the raw output (derived already, or changed)."""
+        return self._data is not None or self._noise is not None
+
+    @property
     def data(self) -> Tree:
         if self._data is None:
             self._data = self.denoiser.convert(0, self.x, self.t, self.raw, self.reference)
@@ -345,6 +350,7 @@ class Denoiser:
 
     def _convert(self, which: int, x: Tensor, t: Any, raw: Tensor, y: Tensor | None, name: str | None) -> Tensor:
         if self._leaf_kind(name) == "residual":
+            self._check_shape(raw, x, name)
             residual, noise = raw.chunk(2, dim=1)
             if which == 1:
                 return noise
@@ -432,8 +438,8 @@ class Denoiser:
         if label is None:
             label = self._label(t, x)
         raw = self._run(x, t, label, reference, condition)
-        if x.__class__ is Tensor and raw.__class__ is Tensor and raw.shape == x.shape and self.prediction != "residual":
-            if raw.dtype != x.dtype:  # states keep their type
+        if x.__class__ is Tensor and raw.__class__ is Tensor and raw.shape == x.shape:
+            if raw.dtype is not x.dtype:  # states keep their type
                 raw = raw.to(x.dtype)
         else:
             self._check_leaves(raw, x)
@@ -550,6 +556,20 @@ class Denoiser:
             return torch.where(s > 0, z / s.clamp_min(torch.finfo(x.dtype).tiny), z.new_zeros(()))
 
         return self.leafwise(leaf, x, data, reference)
+
+    def data_of(self, x: Tree, noise: Tree, t: Any, reference: Tree | None = None) -> Tree:
+        """The data for which x = alpha data + beta y + sigma noise; where alpha = 0 there is none."""
+
+        def leaf(schedule: Schedule, x: Tensor, noise: Tensor, y: Tensor | None) -> Tensor:
+            a, b, s = schedule.alpha(t), schedule.beta(t), schedule.sigma(t)
+            if isinstance(a, float) and a == 0.0:
+                raise ValueError(f"t={t} has alpha = 0: the noise says nothing about the data there; start at a smaller t")
+            z = x - _coef(s, x) * noise
+            if y is not None:
+                z = z - _coef(b, x) * y
+            return z / _coef(a, x)
+
+        return self.leafwise(leaf, x, noise, reference)
 
 
 def _coef(c: Any, like: Tensor) -> Any:

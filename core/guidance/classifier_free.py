@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..denoisers import Prediction
+from ..spaces import Euclidean, Masked, Product, Space, default_space, expand
 from ..tree import Tree, cat, tree_map
 from .base import Guidance
 
@@ -83,11 +84,18 @@ class ClassifierFree(Guidance):
         t2 = torch.cat([t, t]) if isinstance(t, Tensor) and t.ndim else t
         both = twice(cat([x, x]), t2, **extra, **doubled)
         guided, plain = both.take(slice(0, n)), both.take(slice(n, 2 * n))
-        w = self.scale
-        raw = tree_map(lambda c, u: torch.lerp(u, c, w), guided.raw, plain.raw)
+        w = self._weight(t)
+
+        def mix(c: Tree, u: Tree) -> Tree:
+            return tree_map(lambda c, u: torch.lerp(u, c, w if isinstance(w, float) else expand(w, u)), c, u)
+
+        # guidance inside speaks through data and noise, which its raw output knows nothing of
+        edited = both._data is not None or both._noise is not None
         pred = Prediction(
-            _inner(self.denoiser), x, t, raw, passed.get("reference"), parts={"condition": guided, "null": plain}
-        )
+            _inner(self.denoiser), x, t, mix(guided.raw, plain.raw), passed.get("reference"),
+            mix(guided.data, plain.data) if edited else None, mix(guided.noise, plain.noise) if edited else None,
+            parts={"condition": guided, "null": plain},
+        )  # fmt: skip
         return self._rescaled(pred, guided) if self.rescale else pred
 
     def _acts(self, t: Any) -> bool:
@@ -96,26 +104,49 @@ class ClassifierFree(Guidance):
             return bool(((t >= low) & (t <= high)).any())
         return bool(low <= t <= high)
 
+    def _weight(self, t: Any) -> float | Tensor:
+        if not isinstance(t, Tensor) or t.ndim == 0:
+            return self.scale
+        low, high = self.interval
+        return torch.where((t >= low) & (t <= high), self.scale, 1.0)
+
     def _double(self, name: str, value: Any, n: int) -> Any:
         if name not in self.null:
             return cat([value, value]) if isinstance(value, Tensor) and value.ndim and value.shape[0] == n else value
         if not isinstance(value, Tensor):
             raise TypeError(f"condition {name!r} must be a tensor with one entry a sample, got {type(value).__name__}")
+        if value.ndim == 0 or value.shape[0] != n:
+            raise ValueError(
+                f"condition {name!r} needs one entry for each of {n} samples, got shape {tuple(value.shape)}"
+            )
         null = torch.as_tensor(self.null[name], dtype=value.dtype, device=value.device)
         if null.ndim == value.ndim and null.shape[0] != 1:
             raise ValueError(f"null[{name!r}] is one condition, got shape {tuple(null.shape)} for {tuple(value.shape)}")
         return torch.cat([value, null.expand_as(value)])
 
     def _rescaled(self, pred: Prediction, guided: Prediction) -> Prediction:
-        def leaf(data: Tensor, ref: Tensor) -> Tensor:
-            dims = tuple(range(1, data.ndim))
-            ratio = ref.std(dims, keepdim=True) / data.std(dims, keepdim=True).clamp_min(1e-12)
-            return data * (self.rescale * ratio + 1.0 - self.rescale)
+        space = self.denoiser.space or default_space(pred.x)
 
-        return pred.with_data(tree_map(leaf, pred.data, guided.data), noise="rederive")
+        def leaf(space: Space, data: Tensor, ref: Tensor) -> Tensor:
+            ratio = _spread(space, ref) / _spread(space, data).clamp_min(1e-12)
+            return data * (self.rescale * ratio + 1.0 - self.rescale).view(-1, *[1] * (data.ndim - 1))
+
+        if isinstance(space, Product):
+            data: Tree = {name: leaf(s, pred.data[name], guided.data[name]) for name, s in space.spaces.items()}
+        else:
+            data = leaf(space, pred.data, guided.data)
+        return pred.with_data(data, noise="rederive")
 
     def __repr__(self) -> str:
         return f"ClassifierFree({self.denoiser!r}, scale={self.scale})"
+
+
+def _spread(space: Space, x: Tensor) -> Tensor:
+    """Root of the summed squared deviations of each sample, (B,), over the elements that count."""
+    if not isinstance(space, Euclidean | Masked):
+        return space.norm(x)
+    mean = x.reshape(x.shape[0], -1).sum(1) / space.ndof(x)
+    return space.norm(x - mean.view(-1, *[1] * (x.ndim - 1)))
 
 
 def _inner(denoiser: Any) -> Any:
