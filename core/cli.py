@@ -130,6 +130,8 @@ def convergence(
     image: Annotated[str, typer.Option(help="Format of the picture: png, svg or pdf.")] = "png",
 ) -> None:
     """Measure every sampler's order of convergence on data with a closed form; fail where a promise is missed."""
+    import torch
+
     from . import convergence as measured
     from .convergence_peers import absent
     from .convergence_peers import peers as run_peers
@@ -149,6 +151,7 @@ def convergence(
     def say(line: str) -> None:
         typer.echo(f"  {line} ...", err=True)
 
+    torch.set_num_threads(1)  # the tensors are tiny: threads would only wait for each other
     problems = measured.problems(4 if quick else 16)
     rows = measured.table(numbers, on=problems, progress=say)
     promises = len(rows)

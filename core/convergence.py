@@ -24,6 +24,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -248,7 +249,7 @@ class Measurement:
     def passed(self) -> bool:
         """Whether the promise is kept: the order, or for adaptive methods an error that falls with the tolerance."""
         if self.tolerances:
-            return all(b < a for a, b in zip(self.errors, self.errors[1:], strict=False))
+            return all(b < a for a, b in pairwise(self.errors))
         return self.order is None or self.measured >= self.least
 
 
@@ -281,12 +282,14 @@ def measure(
         sampler = Method(repr(sampler), sampler, getattr(sampler, "nominal_order", 1))
     if not isinstance(schedule, Problem):
         if not 0.0 < t_min < t_max < 1.0:
-            raise ValueError(f"need 0 < t_min < t_max < 1, where the log-SNR is finite; got t_min={t_min}, t_max={t_max}")
+            raise ValueError(
+                f"need 0 < t_min < t_max < 1, where the log-SNR is finite; got t_min={t_min}, t_max={t_max}"
+            )
         mixture = mixture or GaussianMixture.example()
         schedule = Problem(repr(schedule), schedule, t_max, t_min, mixture, batch, reference=reference)
     if sampler.sampler.stochastic:
         raise ValueError(f"{sampler.sampler!r} adds noise: it has no path to compare; its law is tested by moments")
-    if not steps or any(b <= a for a, b in zip(steps, steps[1:], strict=False)):
+    if not steps or any(b <= a for a, b in pairwise(steps)):
         raise ValueError(f"steps must increase, got {tuple(steps)}")
     errors, calls = [], []
     for n in steps:
@@ -308,7 +311,7 @@ def measure_adaptive(order: int, problem: Problem, tolerances: Sequence[float] =
     Raises:
         ValueError: for tolerances that do not decrease.
     """
-    if not tolerances or any(b >= a for a, b in zip(tolerances, tolerances[1:], strict=False)):
+    if not tolerances or any(b >= a for a, b in pairwise(tolerances)):
         raise ValueError(f"tolerances must decrease, got {tuple(tolerances)}")
     ends = grids.Grid((problem.t_max, problem.t_min))
     errors, calls = [], []
@@ -360,7 +363,7 @@ def text(rows: Sequence[Measurement]) -> str:
 
 def _adaptive(rows: Sequence[Measurement]) -> list[str]:
     where = list(dict.fromkeys(row.schedule for row in rows))
-    lines = []
+    lines: list[str] = []
     for method in dict.fromkeys(row.method for row in rows):
         mine = [row for row in rows if row.method == method]
         head = f"{method:26}" + "".join(f"   {w:^17}" for w in where)

@@ -122,7 +122,7 @@ def _azula() -> dict[str, Solve]:
     denoise = importlib.import_module("azula.denoise")
     noise = importlib.import_module("azula.noise")
 
-    class Exact(denoise.Denoiser):  # type: ignore[name-defined, misc]
+    class Exact(denoise.Denoiser):  # type: ignore[name-defined]
         def __init__(self, data: Data, schedule: Any) -> None:
             super().__init__()
             self.data, self.schedule, self.calls = data, schedule, 0

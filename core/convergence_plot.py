@@ -72,7 +72,7 @@ def plot(rows: Sequence[Measurement], path: str | Path, *, note: str = "") -> Pa
     figure.subplots_adjust(left=left, right=right, top=0.855, bottom=0.125, wspace=0.06)
     figure.text(left, 0.962, "Error against network calls", fontsize=15, weight="bold", va="center")
     figure.text(
-        left, 0.916, "mixture of Gaussians with its exact denoiser, even steps in log-SNR, float64; colour is the order",
+        left, 0.916, "mixture of Gaussians with its exact denoiser, even steps in log-SNR, float64; colour = order",
         fontsize=10, color="#555555", va="center",
     )  # fmt: skip
     if note:
@@ -101,7 +101,12 @@ def _panel(panel: Any, name: str, rows: Sequence[Measurement], handles: dict[str
     for row in rows:
         style: dict[str, Any]
         if row.tolerances:
-            style = {"color": _ADAPTIVE, "marker": "*" if "23" in row.method else ".", "linestyle": "-", "linewidth": 1.2}
+            style = {
+                "color": _ADAPTIVE,
+                "marker": "*" if "23" in row.method else ".",
+                "linestyle": "-",
+                "linewidth": 1.2,
+            }
             key = f"adaptive\n{row.method.removesuffix(', adaptive')}"
         elif row.package == "scidiffuse":
             if row.method not in _OURS:
@@ -129,11 +134,11 @@ def _legend(figure: Any, handles: dict[str, Any], left: float) -> None:
     for key, line in handles.items():
         group, _, method = key.partition("\n")
         groups.setdefault(group, {})[method] = line
-    line_height, top = 0.2 / figure.get_figheight(), 0.93
+    line_height, top = 0.174 / figure.get_figheight(), 0.93
     for group, lines in groups.items():
         legend = figure.legend(
             lines.values(), lines.keys(), loc="upper left", bbox_to_anchor=(left, top), title=group, frameon=False,
             fontsize=9, handlelength=2.6, labelspacing=0.3, alignment="left", borderpad=0.2, title_fontsize=9.5,
         )  # fmt: skip
         legend.get_title().set_fontweight("bold")
-        top -= line_height * (len(lines) + 1.45)
+        top -= line_height * (len(lines) + 1.9)

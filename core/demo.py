@@ -122,10 +122,10 @@ def _columns(metrics: Metrics) -> list[str]:
     return list(dict.fromkeys(column for values in metrics.values() for column in values))
 
 
-def _cell(value: float | str | None) -> str:
+def _cell(value: float | int | str | None) -> str:
     if value is None:
         return "-"
-    return value if isinstance(value, str) else f"{value:.4g}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _write(path: Path, text: str) -> None:

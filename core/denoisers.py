@@ -265,6 +265,9 @@ class Denoiser:
         for kind in kinds:
             if kind not in get_args(Kind):
                 raise ValueError(f"unknown prediction {kind!r}; expected one of {', '.join(get_args(Kind))}")
+        for name in prediction if isinstance(prediction, dict) else [None]:
+            if (prediction if name is None else prediction[name]) == "residual":  # type: ignore[index]
+                _check_residual(schedule.leaves[name] if isinstance(schedule, ProductSchedule) and name else schedule)
         if label == "auto":
             clock = schedule.leaves[schedule.clock_leaf] if isinstance(schedule, ProductSchedule) else schedule
             label = "log_sigma" if "edm" in kinds else "index" if isinstance(clock, DiscreteBetas) else "time"
@@ -277,6 +280,8 @@ class Denoiser:
         self.label = label
         self.sigma_data = sigma_data
         self.half: torch.dtype | None = None
+        # nothing between the state and the network: one tensor, no basis, no scaling of inputs, no autocast
+        self._direct = prediction in ("noise", "data", "velocity", "flow") and schedule.basis is None
         self._memo: dict[Any, Any] = {}  # forms and labels of the times met so far: values, not state
 
     def __repr__(self) -> str:
@@ -295,6 +300,7 @@ class Denoiser:
         """The same denoiser with its network run in float16 or bfloat16; states keep their type."""
         other = copy.copy(self)
         other.half = dtype
+        other._direct = self._direct and dtype is None
         return other
 
     # -- leaves ----------------------------------------------------------------------------------
@@ -339,8 +345,10 @@ class Denoiser:
 
     def convert(self, which: int, x: Tree, t: Any, raw: Tree, reference: Tree | None) -> Tree:
         """The data (`which` = 0) or the noise (1) from the raw output, projected onto the space."""
-        if isinstance(x, dict):
-            out: Tree = {
+        if self._direct and x.__class__ is Tensor:
+            out: Tree = _apply(self._form(which, t, None), x, raw, reference)
+        elif isinstance(x, dict):
+            out = {
                 name: self._convert(which, x[name], t, raw[name], None if reference is None else reference[name], name)
                 for name in x
             }
@@ -437,7 +445,7 @@ class Denoiser:
             t = self._check_time(t, x)
         if label is None:
             label = self._label(t, x)
-        raw = self._run(x, t, label, reference, condition)
+        raw = self.network(x, label, **condition) if self._direct else self._run(x, t, label, condition)
         if x.__class__ is Tensor and raw.__class__ is Tensor and raw.shape == x.shape:
             if raw.dtype is not x.dtype:  # states keep their type
                 raw = raw.to(x.dtype)
@@ -464,7 +472,7 @@ class Denoiser:
             what = f"two heads of the state's shape, stacked: {shape}" if heads == 2 else f"the state's shape {shape}"
             raise ValueError(f"{'' if name is None else f'leaf {name!r}: '}the network must return {what}, got {came}")
 
-    def _run(self, x: Tree, t: Any, label: Tensor, reference: Tree | None, condition: dict[str, Any]) -> Tree:
+    def _run(self, x: Tree, t: Any, label: Tensor, condition: dict[str, Any]) -> Tree:
         schedule = self.schedule
         if schedule.basis is not None:
             basis = schedule.basis
@@ -570,6 +578,15 @@ class Denoiser:
             return z / _coef(a, x)
 
         return self.leafwise(leaf, x, noise, reference)
+
+
+def _check_residual(schedule: Schedule) -> None:
+    total = [schedule.alpha(t) + schedule.beta(t) for t in (0.25, 0.75)] if not schedule.elementwise else [0.0]
+    if any(abs(c - 1.0) > 1e-6 for c in total):
+        raise ValueError(
+            f"a residual prediction needs a schedule from the data to a reference, alpha + beta = 1, such as Residual() "
+            f"or MeanReverting(); got {schedule!r}"
+        )
 
 
 def _coef(c: Any, like: Tensor) -> Any:

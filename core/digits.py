@@ -48,7 +48,7 @@ def digits(held_out: bool = False) -> tuple[Tensor, Tensor]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ImportError('the digits come with scikit-learn: pip install "scidiffuse[timeseries]" or scikit-learn') from error
+        raise ImportError("the digits come with scikit-learn: pip install scikit-learn") from error
     images, labels = load_digits(return_X_y=True)
     x = torch.as_tensor(images, dtype=torch.float32).reshape(-1, 1, 8, 8) / 8.0 - 1.0
     c = torch.as_tensor(labels, dtype=torch.long)
@@ -75,7 +75,7 @@ def load(folder: str | Path = ASSET) -> Denoiser:
     return denoiser
 
 
-def train(out: str | Path, steps: int = 4000, seed: int = 0, progress: bool = False) -> Denoiser:
+def train(out: str | Path, steps: int = 1500, seed: int = 0, progress: bool = False) -> Denoiser:
     """Train the denoiser (needs the extra `train`); `out/model` is what `load` reads.
 
     Args:
@@ -147,7 +147,7 @@ class QDA:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Train the small denoiser of handwritten digits.")
     parser.add_argument("--out", required=True, help="folder of the training")
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     train(arguments.out, arguments.steps, arguments.seed, progress=True)

@@ -7,6 +7,7 @@ a denoiser around a denoiser instead (`core.guidance`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -90,6 +91,12 @@ class Hook:
         return {}
 
 
+def _edited(step: Step, change: Callable[[Tree], Tree]) -> Tree:
+    """The data prediction after `change`, which acts in the data's own coordinates."""
+    basis, data = step.schedule.basis, step.pred.data
+    return change(data) if basis is None else basis.forward(change(basis.inverse(data)))
+
+
 def _pixels(space: Space, name: str) -> None:
     if not isinstance(space, Euclidean | Masked):
         raise ValueError(
@@ -112,8 +119,8 @@ class Clamp(Hook):
 
     def on_prediction(self, step: Step) -> Step:
         _pixels(step.space, "Clamp")
-        data = step.pred.data.clamp(self.low, self.high)
-        return replace(step, pred=step.pred.with_data(data, noise=self.noise))
+        data = _edited(step, lambda data: data.clamp(self.low, self.high))
+        return replace(step, pred=step.pred.with_data(step.space.project(data), noise=self.noise))
 
 
 @dataclass(frozen=True)
@@ -140,15 +147,26 @@ class DynamicThreshold(Hook):
 
     def on_prediction(self, step: Step) -> Step:
         _pixels(step.space, "DynamicThreshold")
-        data = step.pred.data
-        size = data.abs().flatten(1)
-        if isinstance(step.space, Masked):
-            real = step.space.project(torch.ones_like(data)).flatten(1).bool()
-            size = torch.where(real, size, torch.nan)
-        s = size.float().nanquantile(self.quantile, dim=1).to(data.dtype).clamp_min(self.bound)
-        s = s.view(-1, *[1] * (data.ndim - 1))
-        data = data.clamp(-s, s) * (self.bound / s)
+        data = _edited(step, lambda data: self._bounded(data, step.space))
         return replace(step, pred=step.pred.with_data(data, noise=self.noise))
+
+    def _bounded(self, data: Tensor, space: Space) -> Tensor:
+        size = data.abs().flatten(1)
+        count = space.ndof(data)[:, None] - 1  # padding is sorted to the front
+        order = torch.where(space.project(torch.ones_like(data)).flatten(1).bool(), size, -1.0).sort(1).values
+        place = size.shape[1] - 1 - count + self.quantile * count.double()
+        low, high = (order.gather(1, p.long()) for p in (place.floor(), place.ceil()))
+        s = torch.lerp(low, high, (place - place.floor()).to(data)).clamp_min(self.bound)
+        s = s.view(-1, *[1] * (data.ndim - 1))
+        return data.clamp(-s, s) * (self.bound / s)
+
+
+def _check_known(x: Tensor, values: Tensor, mask: Tensor) -> None:
+    size, shape = x.shape[0], tuple(x.shape)
+    if values.shape[0] not in (1, size) or values.shape[1:] != x.shape[1:]:
+        raise ValueError(f"known values must have the shape of the state {shape}, got {tuple(values.shape)}")
+    if mask.ndim > x.ndim or mask.shape[0] not in (1, size) or mask.shape[1:] != x.shape[1 : mask.ndim]:
+        raise ValueError(f"the mask of known elements does not fit a state of shape {shape}, got {tuple(mask.shape)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,6 +202,12 @@ class Known(Hook):
         if self.per_element_time and (isinstance(self.mask, dict) or self.mask.ndim != 2):
             raise ValueError("per_element_time needs a mask of shape (B, L)")
 
+    def on_start(self, state: State, space: Space) -> State:
+        if not space.elementwise:
+            raise ValueError(f"single known elements would leave {space!r}; give the known part as a condition instead")
+        tree_map(_check_known, state.x, self.values, self.mask)
+        return state
+
     def _where(self, x: Tree) -> Tree:
         def choose(x: Tensor, known: Tensor, mask: Tensor) -> Tensor:
             mask = mask.to(x.device).reshape(*mask.shape, *[1] * (x.ndim - mask.ndim))
@@ -191,32 +215,23 @@ class Known(Hook):
 
         return tree_map(choose, x, self.values, self.mask)
 
-    def _check(self, space: Space) -> None:
-        if not space.elementwise:
-            raise ValueError(f"single known elements would leave {space!r}; give the known part as a condition instead")
-
     def on_query(self, query: Query, space: Space) -> Query:
         if not self.per_element_time:
             return query
-        self._check(space)
         t = query.t if isinstance(query.t, Tensor) else torch.tensor(query.t, dtype=torch.float64)
-        if t.ndim < 2:
-            t = t.reshape(-1, 1).expand(self.mask.shape)
-        t = torch.where(self.mask.to(t.device), 0.0, t)
-        return query._replace(x=self._where(query.x), t=t)
+        t = torch.where(self.mask.to(t.device), 0.0, t if t.ndim == 2 else t.reshape(-1, 1))
+        return query._replace(x=self._where(query.x), t=t.expand(query.x.shape[:2]))
 
     def on_prediction(self, step: Step) -> Step:
-        self._check(step.space)
         pred = step.pred
-        data = self._where(pred.data)
-        if self.per_element_time:  # the state itself is still at the row's level
-            source = Prediction(pred.denoiser, step.state.x, step.query.t, pred.raw, pred.reference)
-            level = step.sampler.time(step.plan, step.state)
-            noise = pred.denoiser.noise_of(step.state.x, data, level, pred.reference)
-            return replace(
-                step, pred=Prediction(source.denoiser, source.x, level, pred.raw, pred.reference, data, noise)
-            )
-        return replace(step, pred=pred.with_data(data, noise="rederive"))
+        data = step.space.project(_edited(step, self._where))
+        if not self.per_element_time:
+            return replace(step, pred=pred.with_data(data, noise="rederive"))
+        # the state itself is still at the row's level: what the sampler asked, before it was shown clean values
+        query = step.sampler.query(step.plan, step.state, step.z, step.space, step.reference)
+        noise = pred.denoiser.noise_of(query.x, data, query.t, pred.reference)
+        here = Prediction(pred.denoiser, query.x, query.t, pred.raw, pred.reference, data, noise)
+        return replace(step, query=query, pred=here)
 
     def take(self, index: Any) -> Hook:
         def pick(v: Tensor) -> Tensor:

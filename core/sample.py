@@ -11,8 +11,10 @@ the step and time at which it broke.
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -24,7 +26,7 @@ from .hooks import Hook, Step
 from .noise import Noise, SlotNoise, family_noise
 from .samplers.base import LinearSampler, Sampler
 from .samplers.state import State
-from .spaces import Product, Space, default_space
+from .spaces import Space, default_space, projects
 from .tree import Tree, batch_size, cat, leaves, take, tree_map
 
 __all__ = ["Result", "prior", "sample"]
@@ -36,7 +38,8 @@ class Result:
 
     Attributes:
         x: the samples (B, ...).
-        state: the full state at the end; inversion and continuation start from it.
+        state: the full state at the end; inversion and continuation start from it. Under a schedule with a basis
+            (spectral) its x lives there, while `x` above is in the data's own coordinates.
         records: what hooks collected.
         calls: network calls (of one batch; chunks of one run count once).
     """
@@ -120,6 +123,7 @@ def sample(
         FloatingPointError: if samples are not finite; the message names the call and its time.
     """
     schedule = denoiser.schedule
+    basis = schedule.basis
     half = dtype in (torch.float16, torch.bfloat16)
     if half:
         denoiser = denoiser.in_half(dtype)
@@ -140,11 +144,14 @@ def sample(
     size = batch_size(state.x)
     if size == 0:
         raise ValueError("the batch is empty")
+    _check_leaves(schedule, state.x)
     space = space or denoiser.space or default_space(state.x)
     space.check(state.x)
     if reference is not None:
-        reference = space.project(_cast(reference, real))
+        space.check(reference)
+        reference = _cast(reference, real)
         _same_shape(reference, state.x, "reference")
+        reference = space.project(reference if basis is None else basis.forward(reference))
     elif _needs_reference(schedule, grid):
         raise ValueError(f"{schedule!r} needs reference=, the known y (degraded data) of the shape of the samples")
     sampler.check(schedule, space)
@@ -153,6 +160,12 @@ def sample(
     if len(slots) != size:
         raise ValueError(f"slots names {len(slots)} samples, the batch holds {size}")
     keyed = _keyed(noise, seed, needed=sampler.stochastic or shape is not None)
+    reserved = sorted({"x", "t", "reference", "label", "state"} & set(condition or {}))
+    if reserved:
+        raise ValueError(f"condition={reserved[0]!r} means something else to a denoiser; give the network another name for it")
+    for hook in hooks:
+        if not isinstance(hook, Hook):
+            raise TypeError(f"hooks must be a sequence of Hook, got {hook!r}")
     group = max([1, *(hook.group for hook in hooks)])
     chunks = _chunks(size, max_batch, group)
 
@@ -164,7 +177,7 @@ def sample(
             part = slice(chunk.start, chunk.stop)
             whole = len(chunks) == 1
             run = _Run(
-                denoiser=denoiser.on(space if whole else space.take(part)) if _projects(space) else denoiser,
+                denoiser=denoiser.on(space if whole else space.take(part)) if projects(space) else denoiser,
                 sampler=sampler,
                 plan=plan,
                 space=space if whole else space.take(part),
@@ -179,11 +192,12 @@ def sample(
             if not begun:
                 if shape is not None:
                     first = State(prior(denoiser, first.x, grid.times[0], run.noise, run.space, run.reference))
+                elif basis is not None:
+                    first = State(basis.forward(first.x))
                 first = sampler.start(plan, run.space.project(first.x), run.space)
             results.append(run(first, bar))
-    if len(results) == 1:
-        return results[0]
-    return _join(results)
+    result = results[0] if len(results) == 1 else _join(results)
+    return result if basis is None else replace(result, x=basis.inverse(result.x))
 
 
 @dataclass
@@ -213,7 +227,7 @@ class _Run:
             new = _normal(new)
         records: dict[str, Any] = {}
         for hook in self.hooks:
-            records.update(hook.records())
+            records.update(hook.records() if needs_grad else {k: _normal_value(v) for k, v in hook.records().items()})
         return Result(new.x, new, records, calls)
 
     def _loop(self, state: State, bar: Any, test: Callable[..., None] | None) -> tuple[State, int]:
@@ -228,7 +242,7 @@ class _Run:
             state = hook.on_start(state, space)
         calls, update = 0, bar.update if bar.shown else None
         if not (self.hooks or test) and isinstance(sampler, LinearSampler) and self._unseen(state):
-            stop = len(plan.rows) if until is None else min(until, len(plan.rows))
+            stop = max(len(plan.rows) if until is None else min(until, len(plan.rows)), state.i)
 
             def ask(x: Tree, t: float) -> Prediction:
                 pred = denoiser(x, t, reference=reference, **condition)
@@ -236,7 +250,7 @@ class _Run:
                     update(1)
                 return pred
 
-            return sampler.walk(plan, state, stop, ask, space, noise, reference), max(stop - state.i, 0)
+            return sampler.walk(plan, state, stop, ask, space, noise, reference), stop - state.i
         while not done(plan, state) and (until is None or _before(state.i, until)):
             z = draw(plan, state, space, noise)
             q = query(plan, state, z, space, reference)
@@ -254,8 +268,10 @@ class _Run:
                 for hook in steps:
                     new = hook.on_step(replace(step, new=new))
                 state = new
+                del step, new
             else:
                 state = advance(plan, state, q, pred, z, space, reference)
+            del q, pred, z  # nothing but the state lives through the next call
             calls += 1
             if update is not None:
                 update(1)
@@ -271,7 +287,7 @@ def _test(pred: Prediction, t: Any, call: int) -> None:
     for name, tree in (("state", pred.x), ("network's output", pred.raw)):
         for leaf in leaves(tree):
             if not bool(torch.isfinite(leaf).all()):
-                bad = (~torch.isfinite(leaf.flatten(1)).all(1)).nonzero().flatten().tolist()
+                bad = (~torch.isfinite(leaf.reshape(leaf.shape[0], -1)).all(1)).nonzero().flatten().tolist()
                 raise FloatingPointError(
                     f"the {name} stopped being finite at call {call} ({where}), first in sample {bad[0]} of "
                     f"{leaf.shape[0]}; check the network at that time, lower the guidance, or use more steps"
@@ -287,15 +303,18 @@ def _before(i: Any, until: int) -> bool:
 
 
 def _normal(state: State) -> State:
-    def clone(leaf: Tensor) -> Tensor:
-        return leaf.clone() if leaf.is_inference() else leaf
+    value = _normal_value
+    return State(
+        value(state.x), value(state.i), value(state.age), value(state.memory), value(state.aux), value(state.t), state.draws
+    )
 
-    def value(v: Any) -> Any:
-        return clone(v) if isinstance(v, Tensor) else v
 
-    memory = {name: tree_map(clone, v) for name, v in state.memory.items()}
-    aux = {name: value(v) for name, v in state.aux.items()}
-    return State(tree_map(clone, state.x), value(state.i), value(state.age), memory, aux, value(state.t), state.draws)
+def _normal_value(v: Any) -> Any:
+    if isinstance(v, dict):
+        return {name: _normal_value(leaf) for name, leaf in v.items()}
+    if isinstance(v, list):
+        return [_normal_value(entry) for entry in v]
+    return v.clone() if isinstance(v, Tensor) and v.is_inference() else v
 
 
 def _grid(schedule: Any, grid: Grid | None, steps: int | None) -> Grid:
@@ -311,13 +330,23 @@ def _grid(schedule: Any, grid: Grid | None, steps: int | None) -> Grid:
 
 
 def _empty(shape: Any, dtype: torch.dtype, device: Any) -> Tree:
+    """Something of the right shape, type and device that holds no memory."""
     if isinstance(shape, dict):
-        return {name: torch.empty(tuple(s), dtype=dtype, device=device) for name, s in shape.items()}
-    return torch.empty(tuple(shape), dtype=dtype, device=device)
+        return {name: _empty(s, dtype, device) for name, s in shape.items()}
+    return torch.zeros((), dtype=dtype, device=device).expand(tuple(shape))
 
 
 def _cast(x: Tree, dtype: torch.dtype) -> Tree:
     return tree_map(lambda leaf: leaf.to(dtype) if isinstance(leaf, Tensor) else leaf, x)
+
+
+def _check_leaves(schedule: Any, x: Tree) -> None:
+    names = getattr(schedule, "leaves", None)
+    if names is None:
+        return
+    if not isinstance(x, dict) or set(x) != set(names):
+        came = f"leaves {sorted(x)}" if isinstance(x, dict) else "one tensor"
+        raise ValueError(f"{schedule!r} needs states with the leaves {sorted(names)}, got {came}")
 
 
 def _same_shape(a: Tree, b: Tree, name: str) -> None:
@@ -329,30 +358,27 @@ def _same_shape(a: Tree, b: Tree, name: str) -> None:
 def _needs_reference(schedule: Any, grid: Grid) -> bool:
     leaf_schedules = schedule.leaves.values() if hasattr(schedule, "leaves") else [schedule]
     for one in leaf_schedules:
-        beta = one.beta(grid.times[0])
-        if (beta != 0.0) if isinstance(beta, float) else bool((beta != 0).any()):
-            return True
+        for t in (grid.times[0], grid.times[-1]):
+            beta = one.beta(t)
+            if (beta != 0.0) if isinstance(beta, float) else bool((beta != 0).any()):
+                return True
     return False
-
-
-def _projects(space: Space) -> bool:
-    if isinstance(space, Product):
-        return any(_projects(s) for s in space.spaces.values())
-    return type(space).project is not Space.project
 
 
 def _keyed(noise: Any, seed: int | None, needed: bool) -> Callable[[range], Noise]:
     if noise is not None:
         if seed is not None:
             raise ValueError("give seed= or noise=, not both")
-        return noise if isinstance(noise, type) or getattr(noise, "by_slots", False) else lambda slots: noise
+        needed_by = inspect.signature(noise).parameters.values()
+        by_slots = sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in needed_by) == 1
+        return noise if by_slots else lambda slots: noise
     if seed is None:
         if needed:
             raise ValueError("this run draws random numbers: give seed= (any integer)")
         return lambda slots: SlotNoise(0, slots)
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
         raise TypeError(f"seed must be an integer, got {type(seed).__name__}")
-    return lambda slots: SlotNoise(seed, slots)
+    return lambda slots: SlotNoise(int(seed), slots)
 
 
 def _chunks(size: int, max_batch: int | None, group: int) -> list[range]:
@@ -390,13 +416,22 @@ def _join(results: list[Result]) -> Result:
         stack([s.t for s in states]),
         first.draws,
     )
-    records: dict[str, Any] = {}
-    for name, values in results[0].records.items():
-        if isinstance(values, list) and values and not isinstance(values[0], float):
-            records[name] = [cat([r.records[name][k] for r in results]) for k in range(len(values))]
-        else:
-            records[name] = values
+    records = {name: _join_records([r.records[name] for r in results]) for name in results[0].records}
     return Result(state.x, state, records, max(r.calls for r in results))
+
+
+def _join_records(values: list[Any]) -> Any:
+    """Tensors and trees are put together again; of lists (one entry a call) each entry; of all else the first.
+
+    Chunks of adaptive runs need different numbers of calls: those that are done keep their last entry.
+    """
+    first = values[0]
+    if isinstance(first, list):
+        calls = max(len(v) for v in values)
+        return [_join_records([v[min(k, len(v) - 1)] for v in values if v]) for k in range(calls)]
+    if isinstance(first, dict):
+        return {name: _join_records([v[name] for v in values]) for name in first}
+    return torch.cat(values) if isinstance(first, Tensor) and first.ndim else first
 
 
 class _NoBar(contextlib.nullcontext[Any]):

@@ -21,7 +21,7 @@ from torch import Tensor
 from .noise import Noise
 from .tree import Tree, tree_map
 
-__all__ = ["Coef", "Euclidean", "Graph", "Masked", "Product", "Space", "ZeroCoM", "default_space", "expand"]
+__all__ = ["Coef", "Euclidean", "Graph", "Masked", "Product", "Space", "ZeroCoM", "default_space", "expand", "projects"]
 
 Coef = Any
 """A float; a tensor with as many dimensions as the state; or a dictionary of those, one a leaf."""
@@ -315,3 +315,10 @@ class Product(Space):
 def default_space(x: Tree) -> Space:
     """Euclidean for a tensor, a Product of Euclidean leaves for a dictionary."""
     return Product(**dict.fromkeys(x, _EUCLIDEAN)) if isinstance(x, dict) else _EUCLIDEAN
+
+
+def projects(space: Space) -> bool:
+    """Whether the space constrains its states at all."""
+    if isinstance(space, Product):
+        return any(projects(s) for s in space.spaces.values())
+    return type(space).project is not Space.project

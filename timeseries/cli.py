@@ -71,6 +71,8 @@ def fit(
     blocks: Annotated[int, typer.Option(help="Residual blocks.")] = 3,
     d_state: Annotated[int, typer.Option(help="State size of the S4D layers.")] = 64,
     guidance_scale: Annotated[float, typer.Option(help="Scale stored with the model for forecasting.")] = 4.0,
+    sampler: Annotated[Literal["ddim", "ddpm"], typer.Option(help="Sampler stored with the model.")] = "ddpm",
+    sampling_steps: Annotated[int | None, typer.Option(help="Network calls stored with the model.")] = None,
     max_steps: Annotated[int, typer.Option(help="Optimizer steps in all.")] = 4000,
     batch_size: Annotated[int, typer.Option(help="Windows a step, over all processes.")] = 64,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
@@ -104,6 +106,8 @@ def fit(
             blocks=blocks,
             d_state=d_state,
             guidance_scale=guidance_scale,
+            sampler=sampler,
+            sampling_steps=sampling_steps,
         )
         model.fit(
             read(data),
@@ -145,8 +149,8 @@ def _guidance(kind: str, scale: float | None, default: float) -> Any:
 
 Guide = Annotated[Literal["quantile", "mse"], typer.Option(help="Energy of the self-guidance.")]
 Scale = Annotated[float | None, typer.Option(help="Its scale; default: the model's.")]
-Method = Annotated[Literal["ddim", "ddpm"], typer.Option(help="Sampler.")]
-Steps = Annotated[int | None, typer.Option(help="Network calls; 20 (ddim) or all (ddpm) by default.")]
+Method = Annotated[Literal["ddim", "ddpm"] | None, typer.Option(help="Sampler; default: the model's.")]
+Steps = Annotated[int | None, typer.Option(help="Network calls; default: the model's.")]
 Paths = Annotated[int, typer.Option(help="Sample paths a series.")]
 
 
@@ -159,7 +163,7 @@ def forecast(
     num_samples: Paths = 100,
     guidance: Guide = "quantile",
     scale: Scale = None,
-    sampler: Method = "ddim",
+    sampler: Method = None,
     steps: Steps = None,
     level: Annotated[list[float], typer.Option(help="Central intervals, in percent.")] = [80, 95],  # noqa: B006
     plot: Annotated[Path | None, typer.Option(help="Also write a fan chart (.png, .svg, .pdf).")] = None,
@@ -197,7 +201,7 @@ def evaluate(
     num_samples: Paths = 100,
     guidance: Guide = "quantile",
     scale: Scale = None,
-    sampler: Method = "ddim",
+    sampler: Method = None,
     steps: Steps = None,
     out: Annotated[Path | None, typer.Option(help="Write all scores as JSON.")] = None,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,

@@ -19,12 +19,11 @@ from .forecast import Forecast, evaluate, rolling
 from .plots import fan_chart, reliability
 from .tsdiff import TSDiff
 
-__all__ = ["HOLDOUT", "PATHS", "STEPS", "demo", "windows"]
+__all__ = ["HOLDOUT", "PATHS", "demo", "windows"]
 
 #: Last steps of every series that the training never saw: eight weeks of hours.
 HOLDOUT = 1344
 PATHS = 100
-STEPS = 20
 SEED = 2024
 
 #: (data set, unit, horizons a series, hours between their origins, shown panels)
@@ -63,7 +62,7 @@ def demo(folder: Path) -> Section:
         tuple(v for _, p, _ in parts for v in p.values),
         parts[0][1].freq,
     )
-    joint = model.forecast(everything, num_samples=PATHS, steps=STEPS, seed=SEED)
+    joint = model.forecast(everything, num_samples=PATHS, seed=SEED)
     metrics: dict[str, dict[str, float | str]] = {}
     figures: list[Path] = []
     captions: list[str] = []
@@ -122,8 +121,8 @@ def demo(folder: Path) -> Section:
         "samples, towards the hours that were observed; what it then says about the next day is the forecast. One "
         "small global model serves three airports and a state's electricity demand; gaps in the record stay gaps.\n\n"
         f"Training data end at {ends[0]} (weather) and {ends[-1]} (demand); every window below lies in the last "
-        f"{HOLDOUT // 168} weeks of its series, after that. {PATHS} paths a window, {STEPS} guided DDIM steps, drawn "
-        "just now from the shipped weights.\n\n"
+        f"{HOLDOUT // 168} weeks of its series, after that. {PATHS} paths a window, {joint.info['steps']} guided "
+        f"{joint.info['sampler'].upper()} steps, drawn just now from the shipped weights.\n\n"
         + " ".join(sentences)
         + "\n\nwQL by GluonTS's definition; its interval is a bootstrap over windows, which are few. scaled_crps "
         "divides by the history's seasonal error, so that series of all sizes count alike. The point forecast's wQL is "

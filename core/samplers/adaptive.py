@@ -161,8 +161,8 @@ class AdaptiveDPM(Sampler):
             schedule.check_time(stop)
             if not end < stop < start:
                 raise ValueError(
-                    f"sigma = 0 at the grid's end t={end}: a last time with noise between it and the start t={start} is "
-                    f"needed, t_min gives {stop}"
+                    f"sigma = 0 at the grid's end t={end}: a last time with noise is needed before it and after the "
+                    f"start t={start}; t_min gives {stop}"
                 )
         for name, t in (("start", start), ("stop", stop)):
             if _infinite(schedule, t):
@@ -204,7 +204,7 @@ class AdaptiveDPM(Sampler):
 
         def coefficients(schedule: Schedule) -> list[Any]:
             s = _level(schedule, stages.s)
-            out = [1.0, *[0.0] * (self.order - 1), 0.0]
+            out: list[Any] = [1.0, *[0.0] * (self.order - 1), 0.0]
             for j, u in enumerate(stages.u, start=1):
                 out = [
                     _where(stage == j, new, old)
@@ -280,7 +280,7 @@ class AdaptiveDPM(Sampler):
         low, high = sorted((plan.start, plan.stop))
 
         def at(r: float) -> Tensor:
-            return schedule.time_of_clock(lam + r * move).clamp(low, high)  # type: ignore[no-any-return]
+            return schedule.time_of_clock(lam + r * move).clamp(low, high)
 
         t = torch.where(final, plan.stop, at(1.0))
         return _Stages(s, [at(r) for r in self.fractions], t, h, rest)
@@ -341,12 +341,12 @@ class AdaptiveDPM(Sampler):
     def _error(self, space: Space, low: Tree, high: Tree, previous: Tree) -> Tensor:
         """E of each sample, (B,) float64."""
         if isinstance(space, Product):
-            parts = {
-                name: (self._square(s, low[name], high[name], previous[name]), s.ndof(low[name]).double())
+            parts = [
+                (self._square(s, low[name], high[name], previous[name]), s.ndof(low[name]).double())
                 for name, s in space.spaces.items()
-            }
-            total = sum(square * count for square, count in parts.values())
-            return (total / sum(count for _, count in parts.values()).clamp_min(1.0)).sqrt()  # type: ignore[union-attr, no-any-return]
+            ]
+            squares, counts = (torch.stack(column) for column in zip(*parts, strict=True))
+            return ((squares * counts).sum(0) / counts.sum(0).clamp_min(1.0)).sqrt()
         return self._square(space, low, high, previous).sqrt()
 
     def _square(self, space: Space, low: Tensor, high: Tensor, previous: Tensor) -> Tensor:
@@ -357,8 +357,7 @@ class AdaptiveDPM(Sampler):
 
         scale = (self.rtol * torch.maximum(size(low), size(previous))).clamp_min(self.atol)
         total = ((high - low) / scale).flatten(1).double().square().sum(1)
-        count = space.ndof(low).double() * (2.0 if isinstance(space, Graph) else 1.0)  # both triangles were summed
-        return total / count.clamp_min(1.0)
+        return total / counted(space, low).clamp_min(1.0)
 
     # -- when it goes wrong ----------------------------------------------------------------------
     def _check(self, last: Tensor, error: Tensor, t: Tensor) -> None:
@@ -376,8 +375,8 @@ class AdaptiveDPM(Sampler):
             k = int(bad.nonzero()[0])
             raise FloatingPointError(
                 f"the step of sample {k} collapsed to {float(h[k]):.3g} in log-SNR (h_min={self.h_min:g}) at "
-                f"t={float(t[k]):.6g}: the tolerances atol={self.atol:g}, rtol={self.rtol:g} cannot be met there; raise "
-                "them, use dtype=torch.float64, or stop the grid before"
+                f"t={float(t[k]):.6g}: the tolerances atol={self.atol:g}, rtol={self.rtol:g} cannot be met there; "
+                "raise them, use dtype=torch.float64, or stop the grid before"
             )
 
     def _check_calls(self, running: Tensor, calls: Tensor, t: Tensor) -> None:
@@ -385,9 +384,14 @@ class AdaptiveDPM(Sampler):
         if bool(bad.any()):
             k = int(bad.nonzero()[0])
             raise RuntimeError(
-                f"sample {k} is at t={float(t[k]):.6g} after max_calls={self.max_calls} network calls; raise max_calls or "
-                f"the tolerances atol={self.atol:g}, rtol={self.rtol:g}"
+                f"sample {k} is at t={float(t[k]):.6g} after max_calls={self.max_calls} network calls; raise max_calls "
+                f"or the tolerances atol={self.atol:g}, rtol={self.rtol:g}"
             )
+
+
+def counted(space: Space, x: Tensor) -> Tensor:
+    """Degrees of freedom as often as a sum of squares counts them (both triangles of a graph), (B,) float64."""
+    return space.ndof(x).double() * (2.0 if isinstance(space, Graph) else 1.0)
 
 
 def _infinite(schedule: Schedule | ProductSchedule, t: float) -> bool:

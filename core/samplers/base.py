@@ -22,8 +22,8 @@ from ..denoisers import Prediction
 from ..grids import Grid, check
 from ..noise import Noise
 from ..schedules import ProductSchedule, Schedule
-from ..spaces import Space
-from ..tree import Tree, tree_map
+from ..spaces import Product, Space, projects
+from ..tree import Tree, leaves, tree_map
 from .plan import Plan, Row, VectorRow, merge, with_reference
 from .state import Query, State
 
@@ -77,8 +77,10 @@ class Path:
         return self.level(self.clock.time_of_clock(s + r * (t - s)))
 
     def singular(self, k: int) -> bool:
-        """Whether step `k` starts at alpha = 0 or ends at sigma = 0, where log-SNR is infinite."""
-        return not all(_finite(self[j].lam) for j in (k, k + 1))
+        """Whether step `k` touches alpha = 0 or sigma = 0, where log-SNR is infinite, in any leaf (the rows
+        of all leaves are of one kind)."""
+        leaves = self.clock.leaves.values() if isinstance(self.clock, ProductSchedule) else [self.schedule]
+        return not all(_finite(leaf.log_snr(self.times[j])) for leaf in leaves for j in (k, k + 1))
 
 
 def _finite(lam: Any) -> bool:
@@ -149,12 +151,16 @@ class Sampler:
 
     def check(self, schedule: Schedule | ProductSchedule, space: Space) -> None:
         """Refuse schedules and spaces that the method is not defined for."""
-        for one in schedule.leaves.values() if isinstance(schedule, ProductSchedule) else [schedule]:
+        whole = space
+        for name, one in schedule.leaves.items() if isinstance(schedule, ProductSchedule) else [(None, schedule)]:
+            space = whole.spaces[name] if name is not None and isinstance(whole, Product) else whole
             if one.family not in self.families:
                 raise ValueError(
                     f"{type(self).__name__} is not defined for the {one.family} noise of {one!r}; "
                     "use a deterministic sampler such as Heun() or DDIM()"
                 )
+            if one.basis is not None and projects(space):
+                raise ValueError(f"{one!r} acts on frequencies, where the constraint of {space!r} has no meaning")
             if one.elementwise and not space.elementwise:
                 raise ValueError(
                     f"{one!r} has a coefficient for every element, which would leave {space!r}; use a schedule "
@@ -274,6 +280,7 @@ class LinearSampler(Sampler):
             if not row.plain:
                 given = {**letters, "z": z, "y": reference}
                 x = space.lincomb([(c, given[s]) for s, c in row.query.items()])
+                del given
             pred = ask(x, row.t)
             letters["q"] = x
             for source in row.outside:
@@ -288,8 +295,10 @@ class LinearSampler(Sampler):
                 new[register] = value
             letters.update(new)
             age += row.gains
-        memory = {name: letters[name] for name in plan.memory if name in letters}
-        return State(letters["x"], stop, age, memory, state.aux, None, draws)
+            del pred, x, letters["q"]  # nothing but x and the registers lives through the next call
+            for source in row.outside:
+                del letters[source]
+        return State(letters.pop("x"), stop, age, letters, state.aux, None, draws)
 
     def _advance_each(
         self,
@@ -308,18 +317,25 @@ class LinearSampler(Sampler):
         letters: dict[str, Any] = {"x": state.x, "q": query.x}
         for name in plan.memory:
             letters[name] = state.memory.get(name) if name in state.memory else tree_map(torch.zeros_like, state.x)
+        active = (state.i >= 0) & (state.i < len(plan.rows))
+
+        def heard(leaf: torch.Tensor) -> torch.Tensor:
+            """Predictions of elements that wait or are done may be infinite: they count as zero."""
+            mask = active.to(leaf.device).reshape(*active.shape, *[1] * (leaf.ndim - active.ndim))
+            return torch.where(mask, leaf, leaf.new_zeros(()))
+
         for terms in row.out.values():
             for source in terms:
                 if source not in letters:
-                    letters[source] = _letter(source, row, pred, z, reference)
+                    letter = _letter(source, row, pred, z, reference)
+                    letters[source] = tree_map(heard, letter) if source in ("P", "D", "N", "V") else letter
         new = {
             register: space.lincomb([(c, letters[s]) for s, c in terms.items() if letters[s] is not None])
             for register, terms in row.out.items()
         }
-        active = (state.i.cpu() < len(plan.rows)).long().to(state.i.device)
         age = state.age + row.gains.to(state.age.device)
         draws = state.draws if z is None else state.draws + 1
-        return State(new.pop("x"), state.i + active, age, new, state.aux, None, draws)
+        return State(new.pop("x"), state.i + (state.i < len(plan.rows)).long(), age, new, state.aux, None, draws)
 
     def stagger(self, plan: Plan, x: Tree, delay: torch.Tensor) -> State:
         """A state whose elements start `delay` calls late (streaming, diagonal denoising).
@@ -330,6 +346,9 @@ class LinearSampler(Sampler):
         """
         if delay.is_floating_point() or bool((delay < 0).any()):
             raise ValueError("delay must hold integers >= 0, the number of calls that each element waits")
+        shape = tuple(leaves(x)[0].shape)
+        if delay.ndim not in (1, 2) or tuple(delay.shape) != shape[: delay.ndim]:
+            raise ValueError(f"delay must have shape (B,) or (B, L) = {shape[:2]}, got {tuple(delay.shape)}")
         return State(x, -delay.long(), torch.zeros_like(delay.long()))
 
 
@@ -354,9 +373,16 @@ def _letter(source: str, row: Any, pred: Prediction, z: Tree | None, reference: 
 @lru_cache(maxsize=256)
 def _plan(sampler: LinearSampler, schedule: Schedule | ProductSchedule, grid: Grid) -> Plan:
     check(grid, schedule)
+    order, steps = getattr(sampler, "order", 1), len(grid)
+    if order > steps and getattr(sampler, "method", "multistep") == "multistep":
+        raise ValueError(f"{sampler!r} needs {order} steps for its order {order}, the grid has {steps}; lower the order")
     if isinstance(schedule, ProductSchedule):
-        return merge({name: _leaf_plan(sampler, leaf, schedule, grid) for name, leaf in schedule.leaves.items()})
-    return _leaf_plan(sampler, schedule, schedule, grid)
+        plan = merge({name: _leaf_plan(sampler, leaf, schedule, grid) for name, leaf in schedule.leaves.items()})
+    else:
+        plan = _leaf_plan(sampler, schedule, schedule, grid)
+    if sampler.stochastic and not grid.descending:
+        raise ValueError(f"{sampler!r} adds noise, so it cannot encode on a grid that ascends; use DDIM()")
+    return plan
 
 
 def _leaf_plan(sampler: LinearSampler, schedule: Schedule, clock: Any, grid: Grid) -> Plan:

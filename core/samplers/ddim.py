@@ -92,8 +92,7 @@ class DDPM(LinearSampler):
                 raise ValueError("DDPM goes from noise to data; encode with DDIM() on the reversed grid")
             small = _posterior_sd(s, t)
             sd = small if self.variance == "small" else root(_transition_variance(s, t))
-            if isinstance(t.sigma, float) and t.sigma == 0.0:
-                sd = 0.0
+            sd = sd * (t.sigma > 0.0)
             out = {"x": {"D": t.alpha, "N": root(t.sigma * t.sigma - small * small), "z": sd}}
             rows.append([Row(s.t, t.t, out, step=k, std=sd)])
         return rows

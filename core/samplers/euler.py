@@ -35,10 +35,6 @@ def _euler(s: Level, t: Level, k: int, variable: str, source: str = "x") -> Row:
     return Row(s.t, t.t, {"x": {"D": t.alpha, "N": t.sigma}}, use="noise", step=k)
 
 
-def _zero(value: Any) -> bool:
-    return value == 0.0 if isinstance(value, float) else bool((value == 0.0).any())
-
-
 @dataclass(frozen=True)
 class Euler(LinearSampler):
     """Euler's method on the probability-flow ODE. Order 1.
@@ -78,13 +74,13 @@ class Heun(LinearSampler):
         rows = []
         for k in range(path.steps):
             s, t = path[k], path[k + 1]
-            rows += [[row] for row in _heun(s, t, k, self.variable, "x")]
+            rows += [[row] for row in _heun(s, t, k, self.variable, "x", path.singular(k))]
         return rows
 
 
-def _heun(s: Level, t: Level, k: int, variable: str, source: str) -> list[Row]:
+def _heun(s: Level, t: Level, k: int, variable: str, source: str, singular: bool) -> list[Row]:
     """Rows of a Heun step from the register `source` ("x", or "q" after churn) at level s."""
-    if _zero(t.sigma) or _zero(s.alpha) or _zero(t.alpha) or _zero(s.sigma):
+    if singular:
         return [_euler(s, t, k, variable, source)]
     if variable == "time":
         h = t.t - s.t
@@ -145,7 +141,7 @@ class EDMStochastic(LinearSampler):
                 raised = path.level(path.clock.time_of_clock(-math.log(kappa * (1.0 + gamma))))
                 added = root(raised.kappa**2 - s.kappa**2)
                 query = {"x": raised.alpha / s.alpha, "z": raised.alpha * added * self.s_noise}
-            here = _heun(raised, t, k, "sigma", "q") if self.heun else [_euler(raised, t, k, "sigma", "q")]
+            here = _heun(raised, t, k, "sigma", "q", path.singular(k)) if self.heun else [_euler(raised, t, k, "sigma", "q")]
             first = replace(here[0], query=query)
             rows += [[row] for row in (first, *here[1:])]
         return rows

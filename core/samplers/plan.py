@@ -19,7 +19,7 @@ one whose coefficients are dictionaries.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -30,6 +30,7 @@ from torch import Tensor
 from ..grids import Grid
 from ..schedules import Schedule
 from ..spaces import Coef
+from ..tree import tree_map
 
 __all__ = ["Combination", "Plan", "Row", "merge", "with_reference"]
 
@@ -175,15 +176,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class VectorRow:
-    """A row a batch element: times and coefficients are float64 tensors of the shape of `i`."""
+    """A row a batch element: times and coefficients are float64 tensors of the shape of `i` (coefficients
+    of product states: one a leaf)."""
 
     t: Tensor
     t_next: Tensor
-    out: dict[str, dict[str, Tensor]]
-    query: dict[str, Tensor]
+    out: dict[str, dict[str, Coef]]
+    query: dict[str, Coef]
     use: Use
     gains: Tensor
-    std: Tensor
+    std: Coef
 
     @property
     def plain(self) -> bool:
@@ -207,24 +209,22 @@ class Table:
             {(r, s) for row in flat for r, terms in row.out.items() for s in terms} | {(r, r) for r in registers}
         )
         queries = sorted({s for row in flat for s in row.query} | {"x"})
-        shape = (self.n + 1, self.ages)
-        self.out = {pair: torch.zeros(shape, dtype=torch.float64) for pair in pairs}
-        self.query = {s: torch.zeros(shape, dtype=torch.float64) for s in queries}
-        self.t = torch.zeros(shape, dtype=torch.float64)
-        self.t_next = torch.zeros(shape, dtype=torch.float64)
-        self.std = torch.zeros(shape, dtype=torch.float64)
-        self.gains = torch.zeros(shape, dtype=torch.long)
         end = flat[-1].t_next
-        for i in range(self.n + 1):
-            for age in range(self.ages):
-                row = plan.row(i, age) if i < self.n else Row(end, end, {})
-                self.t[i, age], self.t_next[i, age], self.gains[i, age] = row.t, row.t_next, row.gains
-                for s, c in row.query.items():
-                    self.query[s][i, age] = _number(c)
-                self.std[i, age] = _number(row.std)
-                for register in registers:
-                    for s, c in row.out.get(register, {register: 1.0}).items():
-                        self.out[register, s][i, age] = _number(c)
+        keep = Row(end, end, {})
+        table = [[plan.row(i, age) if i < self.n else keep for age in range(self.ages)] for i in range(self.n + 1)]
+
+        def tabled(read: Callable[[Row], Coef]) -> Coef:
+            return _numbers([[read(row) for row in ages] for ages in table])
+
+        self.out = {
+            (r, s): tabled(lambda row, r=r, s=s: row.out.get(r, {r: 1.0}).get(s, 0.0))  # type: ignore[misc]
+            for r, s in pairs
+        }
+        self.query = {s: tabled(lambda row, s=s: row.query.get(s, 0.0)) for s in queries}  # type: ignore[misc]
+        self.t = tabled(lambda row: row.t)
+        self.t_next = tabled(lambda row: row.t_next)
+        self.std = tabled(lambda row: row.std)
+        self.gains = tabled(lambda row: float(row.gains)).long()
         self.start = plan.grid.times[0]
 
     def gather(self, i: Tensor, age: Tensor) -> VectorRow:
@@ -234,17 +234,28 @@ class Table:
         age = age.clamp(0, self.ages - 1)
         waiting = i < 0
         t, t_next = (torch.where(waiting, self.start, v[index, age]) for v in (self.t, self.t_next))
-        out: dict[str, dict[str, Tensor]] = {}
+
+        def pick(c: Coef) -> Coef:
+            return tree_map(lambda leaf: leaf[index, age], c)
+
+        out: dict[str, dict[str, Coef]] = {}
         for (register, source), c in self.out.items():
-            out.setdefault(register, {})[source] = c[index, age]
-        query = {s: c[index, age] for s, c in self.query.items()}
-        return VectorRow(t, t_next, out, query, self.use, self.gains[index, age], self.std[index, age])
+            out.setdefault(register, {})[source] = pick(c)
+        query = {s: pick(c) for s, c in self.query.items()}
+        return VectorRow(t, t_next, out, query, self.use, self.gains[index, age], pick(self.std))
 
 
-def _number(c: Coef) -> float:
-    if not isinstance(c, float):
-        raise ValueError("one time an element needs one number a coefficient, not one a leaf or a frequency")
-    return c
+def _numbers(cells: list[list[Coef]]) -> Coef:
+    """A float64 tensor of coefficients, or one for each leaf."""
+    flat = [c for row in cells for c in row]
+    if any(isinstance(c, Tensor) for c in flat):
+        raise ValueError("one time an element needs one number a coefficient, not one for every element (a spectral schedule)")
+    names = next((list(c) for c in flat if isinstance(c, dict)), None)
+    if names is None:
+        return torch.tensor(cells, dtype=torch.float64)
+    return {
+        name: _numbers([[c[name] if isinstance(c, dict) else c for c in row] for row in cells]) for name in names
+    }
 
 
 def _same(c: dict[str, Coef]) -> Coef:
@@ -303,7 +314,7 @@ def merge(plans: dict[str, Plan]) -> Plan:
             here = {name: plan.rows[i][age] for name, plan in plans.items()}
             out = {r: join({name: other.out[r] for name, other in here.items()}) for r in row.out}
             query = row.query if all(o.plain for o in here.values()) else join({n: o.query for n, o in here.items()})
-            std = {name: other.std for name, other in here.items()}
+            std = _same({name: other.std for name, other in here.items()})
             new.append(Row(row.t, row.t_next, out, row.use, query, row.levels, row.step, row.last, row.gains, std))
         rows.append(tuple(new))
     return Plan(tuple(rows), first.grid, first.order)

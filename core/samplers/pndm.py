@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from .base import Level, LinearSampler, Path
 from .plan import Combination, Row
 
@@ -96,7 +98,7 @@ class PLMS(LinearSampler):
 
 
 def _finite(t: Level) -> bool:
-    return not (isinstance(t.sigma, float) and t.sigma == 0.0)
+    return bool((t.sigma > 0.0).all()) if isinstance(t.sigma, Tensor) else t.sigma > 0.0
 
 
 @dataclass(frozen=True)

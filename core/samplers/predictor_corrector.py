@@ -24,9 +24,16 @@ For VE (a = 1) and a table of betas (a = sqrt(1 - beta_i), v = beta_i) these are
 
     x <- x + eps s(x) + sqrt(2 eps) n,    eps = 2 a^2 (r |n| / |s|)^2.
 
-The published codes average |n| and |s| over the batch, which makes a sample depend on its neighbours;
-here they are norms of one sample (and one leaf) over the elements that count. `compat="published"`
-averages.
+The published codes average |n| and |s| over the batch, which makes a sample depend on its neighbours
+(`compat="published"` does so). Put naively for each sample, the step size has a heavy tail where there are
+few degrees of freedom (it has no mean in two dimensions: |s| is small now and then) and is correlated
+with n: the stationary law is then visibly wrong. So, for each sample and leaf over the elements that count,
+
+    eps = 2 a^2 r^2 min(sqrt(d) / |s|, sigma)^2,
+
+with sqrt(d) for |n|, its root mean square, and sigma as the bound: s = -E[n | x] / sigma, hence |s| is at
+most sqrt(d) / sigma in the mean square; no direction of p_t is narrower than sigma, so that the step is
+stable for every r < 1. At |s| = sqrt(d) / sigma, and d large, all of these are the same.
 
 Corrections come before the prediction, so that they happen at every level that has noise: a step is
 `corrector_steps` calls at t, then one call that goes from t to t'.
@@ -36,7 +43,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
@@ -49,6 +56,7 @@ from ..noise import Noise
 from ..schedules import ProductSchedule, Schedule
 from ..spaces import Product, Space
 from ..tree import Tree
+from .adaptive import counted
 from .base import Sampler
 from .exponential import root
 from .state import Query, State
@@ -94,6 +102,7 @@ class Move:
         x, n, z, y: coefficients of the state, the predicted noise, the drawn noise and the reference in
             the prediction; numbers, tensors (1, ...) for elementwise schedules, or dictionaries a leaf.
         a2: the factor a^2 of the corrector's step size.
+        sigma: the noise level at t, which bounds it.
         noisy: whether the last noise of the move is added.
         corrects: whether a Langevin correction is part of the move.
     """
@@ -106,6 +115,7 @@ class Move:
     z: Any = 0.0
     y: Any = 0.0
     a2: Any = 1.0
+    sigma: Any = 1.0
     noisy: bool = True
     corrects: bool = False
 
@@ -145,38 +155,42 @@ def leafwise(schedule: Schedule | ProductSchedule, function: Any) -> Any:
     return tuple({name: row[k] for name, row in rows.items()} for k in range(width))
 
 
-def langevin_step(space: Space, score: Tree, z: Tree, snr: Any, a2: Any, compat: Compat = None) -> Any:
-    """eps = 2 a2 (snr |z| / |score|)^2 of each sample (and leaf).
+def langevin_step(space: Space, score: Tree, z: Tree, snr: Any, move: Move, compat: Compat = None) -> Any:
+    """eps of each sample (and leaf); see the module.
 
     Args:
         space: its norms count real elements only.
-        score, z: trees (B, ...).
-        snr, a2: numbers, or dictionaries a leaf; `a2` may be a tensor (1, ...).
-        compat: "published" uses norms averaged over the batch.
+        score, z: trees (B, ...); the noise is looked at by `compat="published"` only.
+        snr: a number, or a dictionary a leaf.
+        move: gives a^2 and sigma.
+        compat: "published" uses norms averaged over the batch, and no bound.
 
     Returns:
-        A tensor (B,), or (B, ...) for elementwise `a2`; a dictionary of those for product states. Zero
-        where the score vanishes (a leaf that holds nothing).
+        A tensor (B,), or (B, ...) for elementwise schedules; a dictionary of those for product states. Zero
+        where nothing counts, and under "published" where the score vanishes.
     """
 
-    def one(space: Space, score: Tensor, z: Tensor, snr: float, a2: Any) -> Tensor:
-        top, bottom = space.norm(z).double(), space.norm(score).double()
+    def one(space: Space, score: Tensor, z: Tensor, snr: float, a2: Any, sigma: Any) -> Tensor:
+        bottom = space.norm(score).double()
         if compat == "published":
-            top, bottom = top.mean().expand_as(top), bottom.mean().expand_as(bottom)
-        ratio = torch.where(bottom > 0.0, top / bottom.clamp_min(1e-300), 0.0)
-        eps = 2.0 * (snr * ratio).square()
-        if isinstance(a2, Tensor) and a2.ndim:
-            return eps.view(-1, *[1] * (a2.ndim - 1)) * a2.to(eps)
-        return eps * float(a2)
+            top, bottom = space.norm(z).double().mean(), bottom.mean()
+            ratio = torch.where(bottom > 0.0, top / bottom.clamp_min(1e-300), 0.0).expand(score.shape[0])
+        else:
+            ratio = counted(space, score).sqrt() / bottom.clamp_min(1e-300)
+        if isinstance(sigma, Tensor) and sigma.ndim:
+            ratio = ratio.view(-1, *[1] * (sigma.ndim - 1))
+        if compat is None:
+            ratio = torch.minimum(ratio, torch.as_tensor(sigma, dtype=ratio.dtype, device=ratio.device))
+        return 2.0 * (a2.to(ratio) if isinstance(a2, Tensor) else a2) * (snr * ratio).square()
 
     if isinstance(space, Product):
         return {
-            name: one(s, score[name], z[name], _pick(snr, name, "snr"), _pick(a2, name, "a2"))
+            name: one(s, score[name], z[name], _pick(snr, name, "snr"), move.a2[name], move.sigma[name])
             for name, s in space.spaces.items()
         }
     if isinstance(snr, Mapping):
         raise ValueError(f"snr names leaves {sorted(snr)}, but the state is one tensor; give one number")
-    return one(space, score, z, snr, a2)
+    return one(space, score, z, snr, move.a2, move.sigma)
 
 
 def _pick(value: Any, name: str, what: str) -> Any:
@@ -287,7 +301,7 @@ class PredictorCorrector(Sampler):
         move = plan.moves[state.i]
         if move.kind == "corrector":
             score = pred.score
-            eps = langevin_step(space, score, z, self.snr, move.a2, self.compat)
+            eps = langevin_step(space, score, z, self.snr, move, self.compat)
             x = correct(space, state.x, score, z, eps, self.scale_eps, move.noisy)
         else:
             x = predict(space, move, state.x, pred, z, reference)
@@ -309,21 +323,20 @@ def _plan(sampler: PredictorCorrector, schedule: Schedule | ProductSchedule, gri
     walks(schedule, grid, "PredictorCorrector")
     moves: list[Move] = []
     for s, t in grid.pairs():
-        x, n, z, y, a2 = leafwise(schedule, lambda leaf, s=s, t=t: _coefficients(sampler.predictor, leaf, s, t))
+        x, n, z, y, a2, sigma = leafwise(schedule, lambda leaf, s=s, t=t: _coefficients(sampler.predictor, leaf, s, t))
         if sampler.corrector == "langevin":
-            moves += [Move("corrector", s, s, a2=a2, corrects=True)] * sampler.corrector_steps
+            moves += [Move("corrector", s, s, a2=a2, sigma=sigma, corrects=True)] * sampler.corrector_steps
         if sampler.predictor == "none":
-            moves[-1] = Move("corrector", s, t, a2=a2, corrects=True)
+            moves[-1] = Move("corrector", s, t, a2=a2, sigma=sigma, corrects=True)
         else:
             moves.append(Move("predictor", s, t, x, n, z, y))
     if sampler.denoise:
-        last = moves[-1]
-        moves[-1] = Move(last.kind, last.t, last.t_next, last.x, last.n, 0.0, last.y, last.a2, False, last.corrects)
+        moves[-1] = replace(moves[-1], noisy=False)
     return Moves(tuple(moves), grid)
 
 
-def _coefficients(predictor: str, schedule: Schedule, s: float, t: float) -> tuple[Any, Any, Any, Any, Any]:
-    """Coefficients of (x, predicted noise, drawn noise, reference) from s to t < s, and a^2."""
+def _coefficients(predictor: str, schedule: Schedule, s: float, t: float) -> tuple[Any, Any, Any, Any, Any, Any]:
+    """Coefficients of (x, predicted noise, drawn noise, reference) from s to t < s, then a^2 and sigma at s."""
     a = schedule.alpha(s) / schedule.alpha(t)
     sigma = schedule.sigma(s)
     if predictor == "euler_maruyama":
@@ -331,4 +344,4 @@ def _coefficients(predictor: str, schedule: Schedule, s: float, t: float) -> tup
         x, v = 1.0 - schedule.drift(s) * dt, g2 * dt
     else:
         x, v = 2.0 - a, sigma * sigma - a * a * schedule.sigma(t) ** 2
-    return x, -v / sigma, root(v), schedule.beta(t) - x * schedule.beta(s), a * a
+    return x, -v / sigma, root(v), schedule.beta(t) - x * schedule.beta(s), a * a, sigma

@@ -16,9 +16,14 @@ d(kappa^2)/dt = g^2 / alpha^2 (kappa = sigma / alpha), walking from t to t' < t 
 
 Walked backwards the drift expands (alpha' > alpha); the noise adds as ever.
 
-**S.** The score is taken once, at (x, t), so that S is the shift x <- x + w s with
+**S.** The score is taken once, at (x, t), so that S is the shift x <- x + w s with one of
 
-    w = int_t'^t g^2 du = int alpha^2 d(kappa^2) = alpha_m^2 (kappa_t^2 - kappa_t'^2) + O(dt^3).
+    w = g(t)^2 (t - t')                                                                        ("left")
+    w = int_t'^t g^2 du = int alpha^2 d(kappa^2) = alpha_m^2 (kappa_t^2 - kappa_t'^2) + O(dt^3)  ("integrated").
+
+The frozen score is too small for the rest of the step, for it grows as sigma falls; g(t)^2 is too large by
+about as much. The published left point therefore has about half the error of the integral, and is the
+default. The last step to sigma = 0 takes the integral, which lands near the data prediction.
 
 **Together.** F is linear and S a shift by a vector that is fixed before the step, so the noises of both
 halves merge into one without any error:
@@ -31,15 +36,15 @@ predictor-corrector method needs two calls for the two.
 
 What the splitting buys is an exact linear part and an exact noise, at weak order 1: the score is frozen
 for a whole step, as in Euler-Maruyama, and both have errors of the same size. The correction is of size
-snr^2 and does not vanish with the step: neither does its bias. See also `walks`: from alpha close to 0,
-where F expands without bound, use a log-SNR grid.
+snr^2 and does not vanish with the step: neither does its bias (it widens; the left point narrows). Where
+alpha is close to 0, F expands without bound: use a log-SNR grid there.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from ..denoisers import Prediction
 from ..grids import Grid
@@ -64,22 +69,26 @@ class S4(Sampler):
     Args:
         snr: signal-to-noise ratio r of the Langevin correction; 0 is without. A number, or one a leaf.
         scale_eps: factor on the correction's noise. A number, or one a leaf.
+        weight: w of the score part, "left" (as published) or "integrated"; see the module.
         denoise: the last step adds no noise and is not corrected (its noise would stay in the sample).
-        compat: "published" takes g^2(t) (t - t') for w, averages the correction's norms over the batch and
-            corrects before the last step as well.
+        compat: "published" averages the correction's norms over the batch (results then depend on how a run
+            is cut), corrects before the last step as well, and takes the left point there.
 
     Raises:
-        ValueError: for numbers out of range.
+        ValueError: for unknown names and numbers out of range.
     """
 
     snr: Any = 0.16
     scale_eps: Any = 1.0
+    weight: Literal["left", "integrated"] = "left"
     denoise: bool = True
     compat: Compat = None
 
     families: ClassVar[frozenset[str]] = frozenset({"gaussian"})
 
     def __post_init__(self) -> None:
+        if self.weight not in ("left", "integrated"):
+            raise ValueError(f'weight must be "left" or "integrated", got {self.weight!r}')
         if self.compat not in (None, "published"):
             raise ValueError(f'compat must be None or "published", got {self.compat!r}')
         object.__setattr__(self, "snr", per_leaf(self.snr, "snr"))
@@ -126,7 +135,7 @@ class S4(Sampler):
         of_correction, of_step = (None, None) if z is None else z
         if of_correction is not None:
             score = pred.score
-            eps = langevin_step(space, score, of_correction, self.snr, move.a2, self.compat)
+            eps = langevin_step(space, score, of_correction, self.snr, move, self.compat)
             x = correct(space, x, score, of_correction, eps, self.scale_eps)
         x = predict(space, move, x, pred, of_step, reference)
         return State(x, state.i + 1, 0, {}, state.aux, None, state.draws if z is None else state.draws + 1)
@@ -137,23 +146,24 @@ def _plan(sampler: S4, schedule: Schedule | ProductSchedule, grid: Grid) -> Move
     walks(schedule, grid, "S4")
     moves = []
     for k, (s, t) in enumerate(grid.pairs()):
-        x, n, z, y, a2 = leafwise(schedule, lambda leaf, s=s, t=t: _coefficients(leaf, s, t, sampler.compat))
         final = sampler.denoise and k == len(grid) - 1
+        left = sampler.weight == "left" and (not final or sampler.compat == "published")
+        x, n, z, y, a2, sigma = leafwise(schedule, lambda leaf, s=s, t=t, left=left: _coefficients(leaf, s, t, left))
         corrects = sampler.corrects and (not final or sampler.compat == "published")
-        moves.append(Move("both", s, t, x, n, z, y, a2, not final, corrects))
+        moves.append(Move("both", s, t, x, n, z, y, a2, sigma, not final, corrects))
     return Moves(tuple(moves), grid)
 
 
-def _coefficients(schedule: Schedule, s: float, t: float, compat: Compat) -> tuple[Any, Any, Any, Any, Any]:
-    """Coefficients of (x, predicted noise, drawn noise, reference) from s to t < s, and a^2."""
+def _coefficients(schedule: Schedule, s: float, t: float, left: bool) -> tuple[Any, Any, Any, Any, Any, Any]:
+    """Coefficients of (x, predicted noise, drawn noise, reference) from s to t < s, then a^2 and sigma at s."""
     m = 0.5 * (s + t)
     a_s, a_m, a_t = schedule.alpha(s), schedule.alpha(m), schedule.alpha(t)
     sigma = schedule.sigma(s)
     half, other = _linear(schedule, s, m), _linear(schedule, m, t)
-    w = schedule.g2(s) * (s - t) if compat == "published" else a_m * a_m * ((sigma / a_s) ** 2 - schedule.kappa(t) ** 2)
+    w = schedule.g2(s) * (s - t) if left else a_m * a_m * ((sigma / a_s) ** 2 - schedule.kappa(t) ** 2)
     x = half[0] * other[0]
     z = root((other[0] * half[1]) ** 2 + other[1] ** 2)  # the noises of both halves
-    return x, -other[0] * w / sigma, z, schedule.beta(t) - x * schedule.beta(s), (a_s / a_t) ** 2
+    return x, -other[0] * w / sigma, z, schedule.beta(t) - x * schedule.beta(s), (a_s / a_t) ** 2, sigma
 
 
 def _linear(schedule: Schedule, s: float, t: float) -> tuple[Any, Any]:

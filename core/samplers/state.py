@@ -59,8 +59,9 @@ class State:
             return torch.where(mask.view(-1, *[1] * (a.ndim - 1)), a, b)
 
         def scalars(a: Any, b: Any) -> Any:
-            a, b = torch.broadcast_tensors(*(torch.as_tensor(v, device=mask.device) for v in (a, b, mask.new_empty(len(mask)))))[:2]
-            return choose(a, b)
+            a, b = (torch.as_tensor(v, device=mask.device) for v in (a, b))
+            like = max(mask, a, b, key=lambda v: v.ndim)
+            return choose(*(v.reshape(*v.shape, *[1] * (like.ndim - v.ndim)).expand(like.shape) for v in (a, b)))
 
         def register(name: str) -> Tree:
             # dropped by a restart: never read, for those walkers are of age 0

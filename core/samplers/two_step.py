@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
+
 from ..spaces import Space
 from ..tree import Tree
 from .base import LinearSampler, Path
@@ -101,6 +103,7 @@ class BELM(_TwoStep):
         }
 
 
+@torch.no_grad()
 def invert(
     denoiser: Any, sampler: LinearSampler, plan: Plan, state: State, *, reference: Tree | None = None,
     condition: dict[str, Any] | None = None,

@@ -15,10 +15,10 @@ method                      what it does                                        
 `boundary_search`           one start noise for all inputs, chosen on a few         deterministic
 ==========================  ======================================================  ===================================
 
-Nothing here assumes that states can be added. The two hooks and `svdd` use of a sampler `draw`, `advance` and `done`, of
-a run `State.take`, `Query.take`-like picking and `Prediction.take`, so that samplers of tokens are steered by the same
-code; the searches need a start from the prior, and take the neighbourhood and the re-noising as functions where states
-are not vectors.
+Nothing here assumes that states can be added. `FeynmanKac` and `SVDD` use of a sampler `stochastic`, `done`, `time`
+(and `draw`, `advance` for a learned value), of a run `State.take`, `State.where` and `Prediction.take`: samplers of tokens
+that answer those are steered by the same code. The searches need starts (`denoiser.leafwise`, `Space.randn`), and take
+the neighbourhood and the re-noising as functions where states are not vectors.
 """
 
 from .boundary import BoundaryResult, boundary_search

@@ -66,5 +66,5 @@ def uniforms(noise: Noise, like: Tensor, group: int, draw: int, role: str = "res
         group: walkers a group.
         draw: counts the draws of this role.
     """
-    z = noise(like.new_empty(like.shape[0], 1, dtype=torch.float32), draw, role)[::group, 0].double()
+    z = noise(torch.empty(like.shape[0], 1), draw, role)[::group, 0].double()
     return torch.special.ndtr(z).clamp(0.0, 1.0 - 2.0**-53)

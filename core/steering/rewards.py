@@ -12,15 +12,25 @@ from torch import Tensor
 from ..hooks import Step
 from ..tree import Tree, batch_size, leaves, tree_map
 
-__all__ = ["Reward", "evaluate", "pick_step", "repeat"]
+__all__ = ["Reward", "evaluate", "from_basis", "pick_step", "repeat", "to_basis"]
 
 Reward = Callable[[Tree, Step | None], Any]
 """(data prediction, step) -> (B,): finite, larger is better, on the scale of a log-weight.
 
-The data are a tree, batch first, in the coordinates of the state. The step is that of the run (its time is
-`step.query.t`), or None where finished samples are judged outside of a run. The answer is a tensor, an array or a
-sequence of B numbers. Rewards are called without gradients.
+The data are a tree, batch first, in their own coordinates (also under a schedule with a basis). The step is that of the
+run (its time is `step.query.t`), or None where finished samples are judged outside of a run. The answer is a tensor, an
+array or a sequence of B numbers. Rewards are called without gradients.
 """
+
+
+def from_basis(schedule: Any, x: Tree) -> Tree:
+    """States in the data's own coordinates."""
+    return x if schedule.basis is None else schedule.basis.inverse(x)
+
+
+def to_basis(schedule: Any, x: Tree) -> Tree:
+    """Data in the coordinates in which the schedule acts."""
+    return x if schedule.basis is None else schedule.basis.forward(x)
 
 
 def when(step: Step | None) -> str:
@@ -50,7 +60,8 @@ def evaluate(reward: Reward, data: Tree, step: Step | None, *, offset: int = 0, 
         values = torch.as_tensor(answer).detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
-            f"the {name} must return a tensor or {size} numbers, one a walker; {when(step)} it returned {type(answer).__name__}"
+            f"the {name} must return a tensor or {size} numbers, one a walker; {when(step)} it returned a "
+            f"{type(answer).__name__}"
         ) from error
     if values.shape != (size,):
         raise ValueError(
@@ -61,8 +72,8 @@ def evaluate(reward: Reward, data: Tree, step: Step | None, *, offset: int = 0, 
     bad = (~torch.isfinite(values)).nonzero().flatten().tolist()
     if bad:
         raise ValueError(
-            f"the {name} of walker {offset + bad[0]} is {values[bad[0]].item()} {when(step)} ({len(bad)} of {size} walkers "
-            "are not finite); give a large negative number instead of -inf, and check the reward on noisy predictions"
+            f"the {name} of walker {offset + bad[0]} is {values[bad[0]].item()} {when(step)} ({len(bad)} of {size} "
+            "walkers are not finite); give a large negative number instead of -inf, and check it on noisy predictions"
         )
     return values
 
@@ -79,7 +90,7 @@ def pick_step(step: Step, index: Tensor, aux: dict[str, Tensor] | None = None) -
     state = step.state if aux is None else replace(step.state, aux={**step.state.aux, **aux})
     state = state.take(index)
     query = step.query._replace(
-        x=tree_map(lambda leaf: leaf[index], step.query.x), t=take(step.query.t), label=take(step.query.label), state=state
+        x=tree_map(lambda v: v[index], step.query.x), t=take(step.query.t), label=take(step.query.label), state=state
     )
     return replace(step, state=state, query=query, pred=step.pred.take(index))
 

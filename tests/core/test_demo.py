@@ -39,6 +39,7 @@ def test_table_aligns_and_marks_what_is_absent() -> None:
         "seasonal naive   0.25             -  40",
     ]
     assert table({}) == ""
+    assert table({"a": {"n": 123456, "x": 123456.0}}).splitlines()[1] == "a  123456  1.235e+05"
 
 
 def test_page_holds_everything_and_escapes_it(tmp_path: Path) -> None:
