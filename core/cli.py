@@ -156,7 +156,7 @@ def convergence(
     rows = measured.table(numbers, on=problems, progress=say)
     promises = len(rows)
     missing = absent()
-    note = "" if quick or not peers else "start-up as published; diffusers keeps the state in float32"
+    note = "" if quick or not peers else "start-up as published; diffusers' DPM-Solver++ keeps its state in float32"
     if peers and not quick:
         rows += run_peers(numbers, problems, progress=say)
         if missing:

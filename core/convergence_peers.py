@@ -3,8 +3,9 @@ r"""Solvers of other packages on the problems of `convergence`: same network, sa
 All of them run in y = (x - beta y0)/alpha, the variable in which every schedule is the same problem, and the result
 is multiplied back; a method in log-SNR does not notice. diffusers' schedulers, which want integer time steps of a
 table of betas, are handed the noise levels kappa = sigma/alpha of the grid instead, in their variance-preserving
-scaling (alpha = 1/sqrt(1 + kappa^2)); they start up as published, with lower orders, keep the state in float32, and
-lower the order in the last steps below 15. azula's samplers take the grid as its own log-linear VE schedule, float64.
+scaling (alpha = 1/sqrt(1 + kappa^2)); they start up as published, with lower orders, and lower the
+order in the last steps of runs below 15; DPM-Solver++ keeps its state in float32 there. azula's samplers take the grid
+as its own log-linear VE schedule, in float64.
 """
 
 from __future__ import annotations

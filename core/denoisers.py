@@ -106,7 +106,8 @@ def _prepared(form: Form | None) -> Form | None:
     if form is None or not isinstance(form[0], float):
         return form
     cx, cr, cy = form
-    return cx, None if cx == 0.0 and cr == 1.0 and cy == 0.0 else torch.tensor(cr, dtype=torch.float64), cy
+    with torch.inference_mode(False):  # it may meet autograd later
+        return cx, None if cx == 0.0 and cr == 1.0 and cy == 0.0 else torch.tensor(cr, dtype=torch.float64), cy
 
 
 class Prediction:
@@ -406,7 +407,9 @@ class Denoiser:
             if t.ndim == 0:
                 return self._check_time(float(t), x)
             if t.ndim == 2 and self.space is not None and not self.space.elementwise:
-                raise ValueError(f"one time an element would leave {self.space!r}; give one time a sample, of shape (B,)")
+                raise ValueError(
+                    f"one time an element would leave {self.space!r}; give one time a sample, of shape (B,)"
+                )
             self.schedule.check_time(t)
             return t.double()
         if isinstance(t, bool) or not isinstance(t, float | int):
@@ -571,7 +574,9 @@ class Denoiser:
         def leaf(schedule: Schedule, x: Tensor, noise: Tensor, y: Tensor | None) -> Tensor:
             a, b, s = schedule.alpha(t), schedule.beta(t), schedule.sigma(t)
             if isinstance(a, float) and a == 0.0:
-                raise ValueError(f"t={t} has alpha = 0: the noise says nothing about the data there; start at a smaller t")
+                raise ValueError(
+                    f"t={t} has alpha = 0: the noise says nothing about the data there; start at a smaller t"
+                )
             z = x - _coef(s, x) * noise
             if y is not None:
                 z = z - _coef(b, x) * y

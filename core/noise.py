@@ -79,7 +79,9 @@ class SlotNoise:
     def __post_init__(self) -> None:
         slots = self.slots
         if not isinstance(slots, range) or slots.step != 1 or slots.start < 0:
-            raise ValueError(f"slots must be a range of consecutive indices >= 0, for example range(8, 16), got {slots!r}")
+            raise ValueError(
+                f"slots must be a range of consecutive indices >= 0, for example range(8, 16), got {slots!r}"
+            )
 
     def __call__(self, like: Tensor, draw: int, role: str) -> Tensor:
         """Standard normal numbers of the shape (B, ...), type and device of `like`.

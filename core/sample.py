@@ -162,7 +162,9 @@ def sample(
     keyed = _keyed(noise, seed, needed=sampler.stochastic or shape is not None)
     reserved = sorted({"x", "t", "reference", "label", "state"} & set(condition or {}))
     if reserved:
-        raise ValueError(f"condition={reserved[0]!r} means something else to a denoiser; give the network another name for it")
+        raise ValueError(
+            f"condition={reserved[0]!r} means something else to a denoiser; give the network another name for it"
+        )
     for hook in hooks:
         if not isinstance(hook, Hook):
             raise TypeError(f"hooks must be a sequence of Hook, got {hook!r}")
@@ -305,7 +307,13 @@ def _before(i: Any, until: int) -> bool:
 def _normal(state: State) -> State:
     value = _normal_value
     return State(
-        value(state.x), value(state.i), value(state.age), value(state.memory), value(state.aux), value(state.t), state.draws
+        value(state.x),
+        value(state.i),
+        value(state.age),
+        value(state.memory),
+        value(state.aux),
+        value(state.t),
+        state.draws,
     )
 
 
@@ -370,7 +378,9 @@ def _keyed(noise: Any, seed: int | None, needed: bool) -> Callable[[range], Nois
         if seed is not None:
             raise ValueError("give seed= or noise=, not both")
         needed_by = inspect.signature(noise).parameters.values()
-        by_slots = sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in needed_by) == 1
+        by_slots = (
+            sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in needed_by) == 1
+        )
         return noise if by_slots else lambda slots: noise
     if seed is None:
         if needed:

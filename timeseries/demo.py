@@ -28,8 +28,8 @@ SEED = 2024
 
 #: (data set, unit, horizons a series, hours between their origins, shown panels)
 SETS = (
-    ("nycflights13_weather", "temperature, °F", 3, 660, 2),
-    ("elecdemand", "demand, GW", 5, 330, 2),
+    ("nycflights13_weather", "temperature, °F", 2, 660, 2),
+    ("elecdemand", "demand, GW", 4, 440, 2),
 )
 NAMES = {"nycflights13_weather": "airport weather", "elecdemand": "electricity demand"}
 
@@ -136,7 +136,7 @@ def demo(folder: Path) -> Section:
         metrics=metrics,
         commands=[
             "scidiffuse demo --wing timeseries",
-            "scidiffuse timeseries evaluate elecdemand --windows 5 --stride 330",
+            "scidiffuse timeseries evaluate elecdemand --windows 4 --stride 440",
             "scidiffuse timeseries forecast nycflights13_weather --out forecast.csv --plot fan.png",
         ],
     )

@@ -14,8 +14,9 @@ and goes from level k' to k < k' with the denoised data Db and noise z by
     k >= n     (1 - eta_b) Db + eta_b yb + sqrt(k^2 - eta_b^2 n^2) z.
 
 It is a sampler of its own, since the measurement enters the noise too. Defaults are the paper's,
-eta = 0.85 and eta_b = 1. Each direction is treated as if the prior were independent there: exact for
-Gaussians whose covariance shares A's singular vectors, an approximation otherwise.
+eta = 0.85 and eta_b = 1. What it guarantees are the noise levels of the chain, not the
+posterior: well-measured directions take the measurement whole (eta_b = 1) whatever the prior says of them,
+and the spread is too small even for Gaussians aligned with A.
 """
 
 from __future__ import annotations

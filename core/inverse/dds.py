@@ -9,6 +9,9 @@ from D stay in it:
 the second by (I + gamma A^T A) x = D + gamma A^T y. No gradient through the network. The predicted noise
 is kept: the state's noise does not know the measurement. On a Gaussian oracle deriving the noise anew
 instead multiplies the error of the mean several times (`oracle`).
+
+Only samplers that step from data and noise (`DDIM`, `DDPM`, `Remix`) see the difference. Those written in
+the data alone (`DPMSolverPP`, ...) imply the noise (x - alpha D) / sigma, whatever is kept.
 """
 
 from __future__ import annotations

@@ -187,7 +187,10 @@ def log_likelihood(
         if log_prior.shape != (n,):
             raise ValueError(f"prior must return one log density a sample, ({n},), got {tuple(log_prior.shape)}")
     change = total.mean(0)
-    error = torch.zeros_like(change) if directions is None else total.std(0) / math.sqrt(probes)
+    if directions is None:
+        error = torch.zeros_like(change)
+    else:
+        error = total.std(0) / math.sqrt(probes) if probes > 1 else torch.full_like(change, torch.nan)
     return Likelihood(log_prior + change, log_prior, change, error, latent, space.ndof(x), flow.calls)
 
 

@@ -370,12 +370,14 @@ def _letter(source: str, row: Any, pred: Prediction, z: Tree | None, reference: 
     raise ValueError(f"the row at t={row.t} reads register {source!r}, which the run does not hold")
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _plan(sampler: LinearSampler, schedule: Schedule | ProductSchedule, grid: Grid) -> Plan:
     check(grid, schedule)
     order, steps = getattr(sampler, "order", 1), len(grid)
     if order > steps and getattr(sampler, "method", "multistep") == "multistep":
-        raise ValueError(f"{sampler!r} needs {order} steps for its order {order}, the grid has {steps}; lower the order")
+        raise ValueError(
+            f"{sampler!r} needs {order} steps for its order {order}, the grid has {steps}; lower the order"
+        )
     if isinstance(schedule, ProductSchedule):
         plan = merge({name: _leaf_plan(sampler, leaf, schedule, grid) for name, leaf in schedule.leaves.items()})
     else:

@@ -103,7 +103,7 @@ def singlestep_rows(rule: _Rule, path: Path, k: int, order: int, variant: Varian
         out = {"x": rule.step(s, u, {"P": rule.weights(u.lam - s.lam, [0.0])[0]}), "xs": {"x": 1.0}, **past(age)}
         if rule.eta:
             out["Z1"] = {"z": 1.0}
-        return Row(s.t, u.t, out, rule.use, levels=levels, step=k, last=False, gains=1)
+        return Row(s.t, u.t, out, rule.use, levels=levels, step=k, last=False, gains=1, std=rule.sd(s, u))
 
     rows_ = [[first(age) for age in range(keep)]]
     if order == 2:
@@ -119,7 +119,7 @@ def singlestep_rows(rule: _Rule, path: Path, k: int, order: int, variant: Varian
             later = t.lam - u.lam
             final["Z1"] = t.sigma / u.sigma * m.exp(-rule.eta * later) * rule.sd(s, u)
             final["z"] = rule.sd(u, t)
-        rows_.append([Row(u.t, t.t, {"x": final}, rule.use, step=k, std=rule.sd(s, t))])
+        rows_.append([Row(u.t, t.t, {"x": final}, rule.use, step=k, std=rule.sd(u, t))])
         return rows_
     u1, u2 = stages
     r1, r2 = (u1.lam - s.lam) / h, (u2.lam - s.lam) / h

@@ -141,7 +141,11 @@ class EDMStochastic(LinearSampler):
                 raised = path.level(path.clock.time_of_clock(-math.log(kappa * (1.0 + gamma))))
                 added = root(raised.kappa**2 - s.kappa**2)
                 query = {"x": raised.alpha / s.alpha, "z": raised.alpha * added * self.s_noise}
-            here = _heun(raised, t, k, "sigma", "q", path.singular(k)) if self.heun else [_euler(raised, t, k, "sigma", "q")]
+            here = (
+                _heun(raised, t, k, "sigma", "q", path.singular(k))
+                if self.heun
+                else [_euler(raised, t, k, "sigma", "q")]
+            )
             first = replace(here[0], query=query)
             rows += [[row] for row in (first, *here[1:])]
         return rows

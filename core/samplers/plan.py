@@ -88,7 +88,8 @@ class Row:
                 return None
             (source, c), *rest = terms
             copies = not rest and c == 1.0
-            result.append((register, source, None if copies else torch.tensor(c, dtype=torch.float64), tuple(rest)))
+            with torch.inference_mode(False):  # it may meet autograd later
+                result.append((register, source, None if copies else torch.tensor(c, dtype=torch.float64), tuple(rest)))
         return tuple(result)
 
     @cached_property
@@ -249,13 +250,13 @@ def _numbers(cells: list[list[Coef]]) -> Coef:
     """A float64 tensor of coefficients, or one for each leaf."""
     flat = [c for row in cells for c in row]
     if any(isinstance(c, Tensor) for c in flat):
-        raise ValueError("one time an element needs one number a coefficient, not one for every element (a spectral schedule)")
+        raise ValueError(
+            "one time an element needs one number a coefficient, not one for every element (a spectral schedule)"
+        )
     names = next((list(c) for c in flat if isinstance(c, dict)), None)
     if names is None:
         return torch.tensor(cells, dtype=torch.float64)
-    return {
-        name: _numbers([[c[name] if isinstance(c, dict) else c for c in row] for row in cells]) for name in names
-    }
+    return {name: _numbers([[c[name] if isinstance(c, dict) else c for c in row] for row in cells]) for name in names}
 
 
 def _same(c: dict[str, Coef]) -> Coef:

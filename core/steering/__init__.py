@@ -16,9 +16,9 @@ method                      what it does                                        
 ==========================  ======================================================  ===================================
 
 Nothing here assumes that states can be added. `FeynmanKac` and `SVDD` use of a sampler `stochastic`, `done`, `time`
-(and `draw`, `advance` for a learned value), of a run `State.take`, `State.where` and `Prediction.take`: samplers of tokens
-that answer those are steered by the same code. The searches need starts (`denoiser.leafwise`, `Space.randn`), and take
-the neighbourhood and the re-noising as functions where states are not vectors.
+(and `draw`, `advance` for a learned value), of a run `State.take`, `State.where` and `Prediction.take`: samplers of
+tokens that answer those are steered by the same code. The searches need starts (`denoiser.leafwise`, `Space.randn`),
+and take the neighbourhood and the re-noising as functions where states are not vectors.
 """
 
 from .boundary import BoundaryResult, boundary_search

@@ -12,6 +12,9 @@ r_k = r(D(x_k)), the reward of the data prediction:
     max          G_k = exp(lambda max_{j<=k} r_j)
     sum          G_k = exp(lambda sum_{j<=k} r_j)
 
+The last two tilt further on the way than the target does and take it back at the end, all the more the longer the run:
+with a large lambda few walkers are left by then. Weigh them with a smaller one, or with `every`.
+
 K walkers carry log-weights, to which log G_k is added at every call. Only when the effective size of a group falls
 below `threshold` K is the group resampled; otherwise the weights stay and go on growing (they are never reset without
 resampling). Resampling hands every copy the mean weight of its group: the mean of exp(log-weight) over a group is

@@ -79,7 +79,7 @@ def test_sample_writes_what_the_engine_gives(tmp_path: Path, suffix: str) -> Non
     [
         (["--grid=spiral"], "expected default, uniform, quadratic, log_snr or karras"),
         (["--out=points.txt"], "ends in .csv or .npy"),
-        (["--sampler=Magic"], "expected one of BDIA"),
+        (["--sampler=Magic"], "expected one of AdaptiveDPM"),
         (["--schedule=Sampler()"], "expected one of CondOT"),
         (["--steps=0"], "--steps"),
     ],

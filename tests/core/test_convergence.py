@@ -54,6 +54,13 @@ def test_plans_state_the_promised_order(method: Method) -> None:
     assert method.sampler.nominal_order == method.order
 
 
+def test_a_cold_start_costs_a_third_order_method_its_order() -> None:
+    cold = measure(DPMSolverPP(3), PROBLEMS["VE"], (384, 768))
+    warm = measure(DPMSolverPP(3, startup="singlestep"), PROBLEMS["VE"], (384, 768))
+    assert cold.measured < 2.7 < warm.measured
+    assert cold.errors[-1] > 2 * warm.errors[-1]
+
+
 def test_every_required_name_is_measured() -> None:
     assert set(NAMED) <= set(BY_NAME)
     assert sorted({m.order for m in METHODS}) == [1, 2, 3, 4]

@@ -72,13 +72,17 @@ def test_every_kind_returns_what_the_state_was_made_of(name: str, kind: str, t: 
     y = normal(3, 2, 4, seed=2) if name in REFERENCE else None
     maker = Denoiser(None, schedule, kind, sigma_data=0.7)
     x, raw = maker.add_noise(x0, n, t, y), maker.target(x0, n, t, y)
-    pred = Denoiser(constant(raw if basis is None else basis.inverse(raw)), schedule, kind, sigma_data=0.7)(x, t, reference=y)
+    pred = Denoiser(constant(raw if basis is None else basis.inverse(raw)), schedule, kind, sigma_data=0.7)(
+        x, t, reference=y
+    )
     scale = float(torch.as_tensor(schedule.kappa(0.93)).max()) if kind == "noise" else 1.0
     torch.testing.assert_close(pred.data, x0, rtol=1e-10, atol=1e-11 * max(scale, 1.0))
     floor = 1e-11 / float(torch.as_tensor(schedule.sigma(0.02)).min())
     torch.testing.assert_close(pred.noise, n, rtol=1e-10, atol=floor)
     a, b, s = (coefficient(c, x0) for c in schedule.derivatives(t))
-    torch.testing.assert_close(pred.velocity, a * x0 + s * n + (0.0 if y is None else b * y), rtol=1e-9, atol=1e-8 * scale)
+    torch.testing.assert_close(
+        pred.velocity, a * x0 + s * n + (0.0 if y is None else b * y), rtol=1e-9, atol=1e-8 * scale
+    )
     if schedule.family == "gaussian":
         torch.testing.assert_close(pred.score, -n / coefficient(schedule.sigma(t), n), rtol=1e-9, atol=floor * 1e3)
     else:
@@ -234,7 +238,9 @@ def test_half_precision_networks_keep_the_state(half: torch.dtype) -> None:
 def test_spaces_are_enforced_on_every_prediction() -> None:
     space = Masked(torch.tensor([[True, False], [True, True]]))
     for kind in ("noise", "data", "velocity", "flow"):
-        pred = Denoiser(constant(1.0 + normal(2, 2).abs()), CondOT(), kind, space)(space.project(normal(2, 2, seed=1)), 0.5)
+        pred = Denoiser(constant(1.0 + normal(2, 2).abs()), CondOT(), kind, space)(
+            space.project(normal(2, 2, seed=1)), 0.5
+        )
         for value in (pred.velocity, pred.data, pred.noise, pred.score):
             assert value[0, 1] == 0.0 and value[1, 1] != 0.0
 

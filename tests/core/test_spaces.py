@@ -43,7 +43,9 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 def basis(space: Space, shape: tuple[int, ...]) -> Tensor:
     """The projection as a matrix, one a sample: (B, n, n)."""
     n = normal(*shape)[0].numel()
-    columns = [space.project(e.expand(shape[0], n).reshape(shape)).flatten(1) for e in torch.eye(n, dtype=torch.float64)]
+    columns = [
+        space.project(e.expand(shape[0], n).reshape(shape)).flatten(1) for e in torch.eye(n, dtype=torch.float64)
+    ]
     return torch.stack(columns, 2)
 
 
@@ -122,13 +124,17 @@ def test_product_sums_over_its_leaves() -> None:
     torch.testing.assert_close(space.norm(x).square(), sum(space.spaces[k].norm(x[k]).square() for k in x))
     z = space.randn(SlotNoise(0, range(3)), {"X": x["X"], "A": x["X"].new_empty(3, 4, 4)}, 0)
     assert not torch.equal(z["X"].flatten()[:6], z["A"].flatten()[:6])  # leaves have streams of their own
-    assert default_space(x).elementwise and not projects(default_space(x)) and isinstance(default_space(x["X"]), Euclidean)
+    assert (
+        default_space(x).elementwise and not projects(default_space(x)) and isinstance(default_space(x["X"]), Euclidean)
+    )
 
 
 def test_expand_lines_up_with_the_front() -> None:
     like = torch.zeros(2, 3, 4, dtype=torch.float32)
     assert expand(torch.ones(2, dtype=torch.float64), like).shape == (2, 1, 1)
-    assert expand(torch.ones(2, 3), like).shape == (2, 3, 1) and expand(torch.ones(()).double(), like).dtype == like.dtype
+    assert (
+        expand(torch.ones(2, 3), like).shape == (2, 3, 1) and expand(torch.ones(()).double(), like).dtype == like.dtype
+    )
 
 
 @pytest.mark.parametrize(

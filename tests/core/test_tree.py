@@ -12,7 +12,9 @@ X = {"a": torch.arange(6.0).reshape(3, 2), "b": torch.arange(3.0)}
 
 def test_tree_map_acts_leaf_by_leaf_and_keeps_plain_tensors_plain() -> None:
     doubled = tree_map(torch.add, X, X)
-    assert list(doubled) == ["a", "b"] and torch.equal(doubled["a"], 2 * X["a"]) and torch.equal(doubled["b"], 2 * X["b"])
+    assert (
+        list(doubled) == ["a", "b"] and torch.equal(doubled["a"], 2 * X["a"]) and torch.equal(doubled["b"], 2 * X["b"])
+    )
     assert torch.equal(tree_map(torch.mul, X["b"], X["b"]), torch.tensor([0.0, 1.0, 4.0]))
 
 

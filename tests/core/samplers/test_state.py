@@ -162,7 +162,9 @@ def test_nothing_is_left_to_do() -> None:
 
 
 @pytest.mark.parametrize("hooked", [False, True])
-@pytest.mark.parametrize(("sampler", "registers"), [(DDIM(), 0), (DPMSolverPP(2), 1), (DPMSolverPP(3), 2), (BDIA(), 1)], ids=str)
+@pytest.mark.parametrize(
+    ("sampler", "registers"), [(DDIM(), 0), (DPMSolverPP(2), 1), (DPMSolverPP(3), 2), (BDIA(), 1)], ids=str
+)
 def test_memory_is_x_and_the_registers(sampler: Sampler, registers: int, hooked: bool) -> None:
     """What lives while the network is asked: x, the declared registers, and the start (needed to repeat a run)."""
     shape, counts, calls = (3, 97), [], []

@@ -53,7 +53,9 @@ def network(x: object, t: Tensor) -> object:
     return torch.tanh(1.3 * x + ramp + 0.4) + (t / 1000).view(-1, *[1] * (x.ndim - 1)).to(x)
 
 
-def run(sampler: LinearSampler, schedule: object, space: Space, shape: object, prediction: str = "data", **more: object):
+def run(
+    sampler: LinearSampler, schedule: object, space: Space, shape: object, prediction: str = "data", **more: object
+):
     grid = grids.uniform(STEPS, 0.9, 0.0)
     denoiser = Denoiser(network, schedule, prediction, space)
     return sample(denoiser, sampler, grid, shape=shape, seed=3, dtype=torch.float64, **more)
@@ -115,7 +117,9 @@ def test_a_leaf_of_a_product_runs_as_if_alone(sampler: LinearSampler) -> None:
     assert (both["A"] - alone).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("sampler", [s for s in EVERY if not isinstance(s, PNDM | PLMS | IPNDM | BDIA | BELM)], ids=repr)
+@pytest.mark.parametrize(
+    "sampler", [s for s in EVERY if not isinstance(s, PNDM | PLMS | IPNDM | BDIA | BELM)], ids=repr
+)
 def test_one_leaf_may_start_without_data(sampler: LinearSampler) -> None:
     """At t = 1 conditional OT holds no data while the other leaf does: the rows of both stay of one kind."""
     shape = {"X": (3, 4), "A": (3, 4)}

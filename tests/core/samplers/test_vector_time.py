@@ -69,7 +69,11 @@ def test_delayed_walkers_equal_the_scalar_run(sampler: LinearSampler, kind: str,
 def test_elements_of_a_sample_at_different_rows(sampler: LinearSampler, schedule: object) -> None:
     """One time an element (B, L): each equals its own scalar run, references included."""
     denoiser, grid, x = Denoiser(network, schedule, "velocity"), grids.uniform(STEPS, 0.8, 0.0), start(2, 4, 3)
-    y = torch.linspace(-1.0, 1.0, 24, dtype=torch.float64).reshape(2, 4, 3) if isinstance(schedule, MeanReverting) else None
+    y = (
+        torch.linspace(-1.0, 1.0, 24, dtype=torch.float64).reshape(2, 4, 3)
+        if isinstance(schedule, MeanReverting)
+        else None
+    )
     delay = torch.stack([DELAY, 2 * DELAY])
     scalar = go(sampler, denoiser, grid, x=x, reference=y)
     ragged = go(sampler, denoiser, grid, state=sampler.stagger(sampler.plan(schedule, grid), x, delay), reference=y)
@@ -89,7 +93,9 @@ def test_walkers_gathered_from_different_rows_go_on(sampler: LinearSampler) -> N
     memory = {n: torch.cat([s.memory.get(n, torch.zeros_like(s.x)) for s in parts]) for n in names}
     age = torch.tensor([s.age for s in parts])
     gathered = State(torch.cat([s.x for s in parts]), torch.tensor(stops), age, memory)
-    torch.testing.assert_close(go(sampler, denoiser, grid, state=gathered), go(sampler, denoiser, grid, x=x), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        go(sampler, denoiser, grid, state=gathered), go(sampler, denoiser, grid, x=x), rtol=0, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(
