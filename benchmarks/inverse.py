@@ -9,8 +9,7 @@ width 512 around the exact denoiser, multiplied by zero), so that vector-Jacobia
 
     python benchmarks/inverse.py             writes benchmarks/results/inverse.json and prints the table
 
-deepinv is compared where it can be imported (it needs an environment of its own, since it pulls in torchvision):
-its DPS with the same denoiser, measurement and number of steps.
+deepinv's DPS is compared in `inverse_deepinv.py`: it needs torchvision and therefore an environment of its own.
 """
 
 from __future__ import annotations
@@ -104,7 +103,7 @@ def main() -> None:
             "misfit": "root mean square of |y - A x| over noise * sqrt(m)",
             "paths": "0: mean and covariance exact, from an affine map; else samples",
             "seconds": f"{SAMPLES} samples, float32, one thread, shortest of {args.repetitions}",
-            "deepinv": "not run: it needs torchvision and an environment of its own",
+            "deepinv": "see inverse_deepinv.json",
         },
         "environment": {"torch": torch.__version__, "python": platform.python_version(), "machine": platform.machine()},
         "rows": rows,

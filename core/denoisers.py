@@ -77,8 +77,10 @@ def _forms(schedule: Schedule, t: Any, kind: Kind, sd: float) -> tuple[Form | No
         data = (ds / d, -s / d, (s * db - ds * b) / d)
         noise = (-da / d, a / d, (da * b - a * db) / d)
         if sharp is not None:
-            data = tuple(torch.where(sharp, c, v) for c, v in zip((1 / a, zero, -b / a), data, strict=True))
-            noise = tuple(torch.where(sharp, zero, v) for v in noise)
+            x, r, y = data
+            data = (torch.where(sharp, 1 / a, x), torch.where(sharp, zero, r), torch.where(sharp, -b / a, y))
+            x, r, y = noise
+            noise = (torch.where(sharp, zero, x), torch.where(sharp, zero, r), torch.where(sharp, zero, y))
         return data, noise
     if kind == "edm":
         m = _sqrt(s * s + a * a * sd * sd)
@@ -589,7 +591,7 @@ def _check_residual(schedule: Schedule) -> None:
     total = [schedule.alpha(t) + schedule.beta(t) for t in (0.25, 0.75)] if not schedule.elementwise else [0.0]
     if any(abs(c - 1.0) > 1e-6 for c in total):
         raise ValueError(
-            f"a residual prediction needs a schedule from the data to a reference, alpha + beta = 1, such as Residual() "
+            "a residual prediction needs a schedule from the data to a reference, alpha + beta = 1, such as Residual() "
             f"or MeanReverting(); got {schedule!r}"
         )
 

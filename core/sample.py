@@ -373,7 +373,7 @@ def _needs_reference(schedule: Any, grid: Grid) -> bool:
     return False
 
 
-def _keyed(noise: Any, seed: int | None, needed: bool) -> Callable[[range], Noise]:
+def _keyed(noise: Any, seed: Any, needed: bool) -> Callable[[range], Noise]:
     if noise is not None:
         if seed is not None:
             raise ValueError("give seed= or noise=, not both")

@@ -8,6 +8,7 @@ intervals), and draws the fan charts. Nothing is stored but the weights.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,26 +24,34 @@ __all__ = ["HOLDOUT", "PATHS", "demo", "windows"]
 
 #: Last steps of every series that the training never saw: eight weeks of hours.
 HOLDOUT = 1344
-PATHS = 100
+PATHS = 50
 SEED = 2024
 
-#: (data set, unit, horizons a series, hours between their origins, shown panels)
+#: (data set, unit, origins, hours between them, shown panels), spread evenly over the eight weeks. The airports share
+#: their weather, so each origin is forecast for one of them, in turn: twelve dates say more than four dates thrice.
 SETS = (
-    ("nycflights13_weather", "temperature, °F", 2, 660, 2),
+    ("nycflights13_weather", "temperature, °F", 12, 120, 4),
     ("elecdemand", "demand, GW", 4, 440, 2),
 )
 NAMES = {"nycflights13_weather": "airport weather", "elecdemand": "electricity demand"}
 
 
 def windows(name: str, h: int, count: int, stride: int) -> tuple[Panel, np.ndarray]:
-    """Histories and actual values of rolling windows, all after the cut-off of the shipped model.
+    """Histories and actual values of rolling windows, all after the cut-off: one series an origin, in turn.
 
     Raises:
         ValueError: the windows would reach back into the training period.
     """
     if h + (count - 1) * stride > HOLDOUT:
         raise ValueError(f"{count} windows with stride {stride} reach back beyond the last {HOLDOUT} hours")
-    return rolling(to_panel(load(name)), h, count, stride)
+    history, actual = rolling(to_panel(load(name)), h, count, stride)
+    series = len(history) // count
+    rows = [w * series + w % series for w in range(count)]
+
+    def keep(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(values[r] for r in rows)
+
+    return Panel(keep(history.ids), keep(history.starts), keep(history.values), history.freq), actual[rows]
 
 
 def _distance(ours: float, theirs: float) -> str:

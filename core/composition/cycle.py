@@ -1,14 +1,14 @@
 r"""The DPM-Encoder and unpaired translation.
 
 C. H. Wu and F. De la Torre, "A latent space of stochastic diffusion models for zero-shot image editing and
-guidance" (CycleDiffusion), ICCV 2023, algorithm 1 and section 3. A stochastic sampler x' = mu(x, t) + sd z is a
-deterministic function of its start and its noises. Given data x0, draw a path from the forward posterior,
+guidance" (CycleDiffusion), ICCV 2023. A stochastic sampler x' = mu(x, t) + sd z is a deterministic function of its
+start and its noises. Given data x0, draw a path from the forward posterior,
 
     x_T ~ q(x_T | x0),    x' ~ q(x' | x, x0)        (the sampler's own step, with x0 as the data prediction)
 
-and read off the noises that make the sampler walk it: z = (x' - mu(x, t))/sd. The code (x_T, z_1, z_2, ...) decodes to
-x0 exactly with the model that encoded it, and to the corresponding sample of another one: what two models have in common
-is kept, so that models of two domains translate between them without pairs.
+and read off the noises that make the sampler walk it: z = (x' - mu(x, t))/sd. The code (x_T, z_1, z_2, ...) decodes
+to x0 exactly with the model that encoded it, and to the corresponding sample of another one: what two models have in
+common is kept, so that models of two domains translate between them without pairs.
 
 Steps without noise have no z. With eta = 0 there is none at all, and x_T alone does not reproduce x0: refused. A
 last step to sigma = 0 adds no noise either; what the model misses there is kept as `residual` and added back after
@@ -32,7 +32,7 @@ from ..hooks import Hook, Step
 from ..noise import Recorded, SlotNoise
 from ..sample import sample
 from ..samplers.base import LinearSampler, Sampler
-from ..samplers.plan import Plan
+from ..samplers.plan import Plan, Row
 from ..samplers.state import State
 from ..spaces import Product, Space, default_space, expand, projects
 from ..tree import Tree, batch_size, leaves, take, tree_map
@@ -114,10 +114,17 @@ def _check_rows(sampler: Sampler, plan: Any, schedule: Any) -> None:
         row = ages[-1]
         if not row.plain or not row.last or plan.memory:
             raise ValueError(f"{sampler!r} is no chain of single noisy steps: use DDIM(eta > 0) or DDPM()")
-        if not row.noisy and not (i == len(plan.rows) - 1 and _least(schedule.sigma(row.t_next)) <= 0.0):
-            raise ValueError(f"step {i} of {sampler!r} (to t={row.t_next:.6g}) adds no noise, so it cannot be encoded")
-        if row.noisy and _least(row.out["x"]["z"]) <= 0.0:
+        if _quiet(row):
+            if i < len(plan.rows) - 1 or _least(schedule.sigma(row.t_next)) > 0.0:
+                raise ValueError(f"step {i} of {sampler!r} (to t={row.t_next:.6g}) adds no noise: it cannot be encoded")
+        elif _least(row.out["x"]["z"]) <= 0.0:
             raise ValueError(f"step {i} of {sampler!r} adds no noise to some elements, so they cannot be encoded")
+
+
+def _quiet(row: Row) -> bool:
+    """Whether the row adds no noise to any element."""
+    scale = row.out["x"].get("z", 0.0)
+    return all(float(torch.as_tensor(c).max()) == 0.0 for c in (scale.values() if isinstance(scale, dict) else [scale]))
 
 
 def encode(
@@ -133,7 +140,7 @@ def encode(
     condition: dict[str, Any] | None = None,
     space: Space | None = None,
 ) -> Code:
-    """The DPM-Encoder: the start and the noises with which `sampler` makes x0 (Wu and De la Torre 2023, algorithm 1).
+    """The DPM-Encoder: the start and the noises with which `sampler` makes x0 (Wu and De la Torre 2023).
 
     Args:
         denoiser: a `Denoiser`, or guidance around one.
@@ -152,8 +159,8 @@ def encode(
         A `Code`; costs one network call a step.
 
     Raises:
-        ValueError: for samplers without noise (eta = 0) or with several calls a step, Student-t noise, and arguments that
-            do not fit.
+        ValueError: for samplers without noise (eta = 0) or with several calls a step, Student-t noise, and arguments
+            that do not fit.
     """
     schedule = denoiser.schedule
     if grid is None:
@@ -203,9 +210,9 @@ def encode(
                 true = Prediction(inner, query.x, query.t, pred.raw, reference, x0, exact)
                 goal = step(true, space.randn(noise, state.x, i, "step")).x
             gap = tree_map(lambda a, b: a - b, goal, mean)
-            if not row.noisy:
+            if _quiet(row):
                 residual = gap
-                z.append(None)
+                z.append(none if row.noisy else None)
             else:
                 z.append(_divide(gap, row.out["x"]["z"]))
                 state = step(pred, z[-1])
@@ -257,7 +264,7 @@ def translate(
     space: Space | None = None,
     max_batch: int | None = None,
 ) -> Tree:
-    """Unpaired translation: encode with one model, decode with another (CycleDiffusion, section 3.2).
+    """Unpaired translation: encode with one model, decode with another (CycleDiffusion).
 
     Args:
         source: model of the domain of x0; one model with two conditions serves as both.

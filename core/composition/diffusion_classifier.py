@@ -3,14 +3,14 @@ r"""A conditional diffusion model as a classifier.
 A. C. Li et al., "Your diffusion model is secretly a zero-shot classifier", ICCV 2023. By Bayes' rule with a flat prior,
 and with the denoising loss in the place of the log-likelihood it bounds,
 
-    class(x) = argmin_c  E_{t, n} |n - n_c(alpha x + sigma n, t)|^2 / dimension        (equation 7, algorithm 1).
+    class(x) = argmin_c  E_{t, n} |n - n_c(alpha x + sigma n, t)|^2 / dimension.
 
-**Shared times and noise** (section 3.2). The error of one pair (t, n) varies far more from pair to pair than from class to
-class; all classes are therefore asked about the same pairs, and only differences count. What is reported is the mean
-paired difference between the best class and the runner-up, with its confidence interval: an interval that contains zero
-says that more samples could change the answer.
+**Shared times and noise.** The error of one pair (t, n) varies far more from pair to pair than from class to class;
+all classes are therefore asked about the same pairs, and only differences count. What is reported is the mean paired
+difference between the best class and the runner-up, with its confidence interval: an interval that contains zero says
+that more samples could change the answer. (Times are spread, not random, so the interval is rather too wide.)
 
-**Early elimination** (algorithm 2). Stages keep the few best classes and spend the remaining samples on those.
+**Early elimination.** Stages keep the few best classes and spend the remaining samples on those.
 Times are spread evenly over each stage.
 """
 
@@ -73,8 +73,8 @@ class DiffusionClassifier:
         confidence: of the interval.
 
     Raises:
-        ValueError: for fewer than two classes, conditions with different names, stages that do not fit, times outside the
-            schedule or at sigma = 0, Student-t noise, or an unknown norm.
+        ValueError: for fewer than two classes, conditions with different names, stages that do not fit, times outside
+            the schedule, Student-t noise, or an unknown norm.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class DiffusionClassifier:
         kept = classes
         for k in self.to_keep:
             if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k < kept:
-                raise ValueError(f"to_keep must decrease from fewer than the {classes} classes to 1, got {self.to_keep}")
+                raise ValueError(f"to_keep must decrease from below {classes} classes to 1, got {self.to_keep}")
             kept = k
         if kept != 1:
             raise ValueError(f"to_keep must end at 1, got {self.to_keep}")
@@ -232,9 +232,7 @@ class DiffusionClassifier:
         error = gap.std(0) / math.sqrt(n) if n > 1 else torch.full_like(margin, torch.nan)
         width = NormalDist().inv_cdf(0.5 + self.confidence / 2) * error.nan_to_num(torch.inf)
         interval = torch.stack([margin - width, margin + width], 1)
-        return Classification(
-            best, second, scores.nanmean(0), (~scores.isnan()).sum(0), margin, error, interval, calls
-        )
+        return Classification(best, second, scores.nanmean(0), (~scores.isnan()).sum(0), margin, error, interval, calls)
 
 
 def _tensor(value: Any, device: Any) -> Tensor:
@@ -245,7 +243,8 @@ def _add_noise(denoiser: Any, x: Tree, eps: Tree, t: float, reference: Tree | No
     """alpha x + beta y + sigma n; guidance has no `add_noise`."""
 
     def leaf(schedule: Any, x: Tensor, n: Tensor, y: Tensor | None) -> Tensor:
-        a, b, s = (c.to(x) if isinstance(c, Tensor) else c for c in (schedule.alpha(t), schedule.beta(t), schedule.sigma(t)))
+        levels = (schedule.alpha(t), schedule.beta(t), schedule.sigma(t))
+        a, b, s = (c.to(x) if isinstance(c, Tensor) else c for c in levels)
         out: Tensor = a * x + s * n
         return out if y is None else out + b * y
 

@@ -63,12 +63,13 @@ class Ensemble(Guidance):
         same_schedule(self.denoisers, "a composition of models")
         if self.denoisers[0].schedule.family != "gaussian":
             raise ValueError(
-                f"{self.denoisers[0].schedule!r} has Student-t noise: there is no score to compose; use a Gaussian schedule"
+                f"{self.denoisers[0].schedule!r} has Student-t noise, hence no score to compose; use a Gaussian schedule"
             )
         super().__init__(self.denoisers[0])
         self.conditions = [dict(c) for c in conditions] if conditions is not None else [{} for _ in range(count)]
         if self.shared and len({frozenset(c) for c in self.conditions}) != 1:
-            raise ValueError(f"conditions of one denoiser must have the same names, got {[sorted(c) for c in self.conditions]}")
+            names = [sorted(c) for c in self.conditions]
+            raise ValueError(f"conditions of one denoiser must have the same names, got {names}")
 
     @property
     def count(self) -> int:
@@ -99,7 +100,7 @@ class Ensemble(Guidance):
 
     def __call__(self, x: Tree, t: Any, *, state: Any = None, **condition: Any) -> Prediction:
         if state is not None and "log_q" not in state.aux:
-            raise ValueError("an Ensemble is sampled with hooks=[SuperDiff(...)], which weighs its models; there is none")
+            raise ValueError("an Ensemble is sampled with hooks=[SuperDiff(...)], which weighs its models")
         if self.shared:
             preds = self._together(x, t, condition)
         else:
@@ -141,9 +142,7 @@ def combine(preds: Sequence[Prediction], weights: Tensor) -> Prediction:
         w = weights.to(values[0])
         return sum(w[:, i].reshape(-1, *[1] * (v.ndim - 1)) * v for i, v in enumerate(values))  # type: ignore[return-value]
 
-    data, noise, raw = (
-        tree_map(mix, *(getattr(p, name) for p in preds)) for name in ("data", "noise", "raw")
-    )
+    data, noise, raw = (tree_map(mix, *(getattr(p, name) for p in preds)) for name in ("data", "noise", "raw"))
     first = preds[0]
     parts = {str(i): p for i, p in enumerate(preds)}
     return Prediction(first.denoiser, first.x, first.t, raw, first.reference, data, noise, parts)

@@ -1,13 +1,13 @@
 r"""SuperDiff: superpose models while sampling, with densities that the path itself provides.
 
-M. Skreta et al., "The superposition of diffusion models using the Ito density estimator", ICLR 2025. M models with scores
-s_i and one schedule are sampled together with the score sum_i kappa_i s_i, sum_i kappa_i = 1, and the Ito estimator
-(`likelihood.ito`) follows log q_i of every model at the moving point.
+M. Skreta et al., "The superposition of diffusion models using the Ito density estimator", ICLR 2025. M models with
+scores s_i and one schedule are sampled together with the score sum_i kappa_i s_i, sum_i kappa_i = 1, and the Ito
+estimator (`likelihood.ito`) follows log q_i of every model at the moving point.
 
-**OR** (theorem 2, algorithm 1): kappa_i = softmax_i(T (log q_i + l_i)). At T = 1 the composed score is exactly that of the
-mixture with weights proportional to exp(l_i), so samples are samples of the mixture.
+**OR**: kappa_i = softmax_i(T (log q_i + l_i)). At T = 1 the composed score is exactly that of the mixture with weights
+proportional to exp(l_i), so samples are samples of the mixture.
 
-**AND** (proposition 6): the point moves so that all models find it equally likely. A step of a linear sampler is
+**AND**: the point moves so that all models find it equally likely. A step of a linear sampler is
 affine in the prediction: with x^(j) the end of the step under model j alone and the *same* noise, it ends at
 sum_j kappa_j x^(j), and
 
@@ -110,9 +110,7 @@ class SuperDiff(Hook):
     def _equal(self, step: Step, preds: Sequence[Any], target: Tensor) -> Tensor:
         """kappa (B, M) for which log q_i + l_i are equal after the step."""
         m, sampler, plan, space = self.models, step.sampler, step.plan, step.space
-        ends = [
-            sampler.advance(plan, step.state, step.query, pred, step.z, space, step.reference).x for pred in preds
-        ]
+        ends = [sampler.advance(plan, step.state, step.query, pred, step.z, space, step.reference).x for pred in preds]
         t_next = plan.time(step.state.i + 1)
         # d log q_i of the step that model j would make; affine in the end point
         change = torch.stack([torch.stack([ito_increment(p, x, t_next, space) for x in ends], 1) for p in preds], 1)

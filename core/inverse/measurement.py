@@ -2,9 +2,10 @@ r"""What was measured: y = A x0 + noise n, and the linear algebra that every sol
 
 Two solves cover all methods. With a A A^T + b I in the space of the measurements,
 
-    (a A A^T + b)^{-1} r = U diag(1 / (a s^2 + b)) U^T r + (r - U U^T r) / b,
+    A^T (a A A^T + b)^{-1} r = A^T U diag(1 / (a s^2 + b)) U^T r
 
-by the singular values where the operator gives them, else by conjugate gradients, and
+by the singular values where the operator gives them (what lies outside of U is annihilated by A^T), else by
+conjugate gradients, and
 
     argmin_x |y - A x|^2 + rho |x - z|^2 = z + A^T (A A^T + rho)^{-1} (y - A z).
 
@@ -137,7 +138,10 @@ class Bound:
         return self.linear.svd() if self.space is None else None
 
     def gram_solve(self, r: Tensor, a: Any, b: Any, iterations: int = 50) -> Tensor:
-        """(a A A^T + b I)^{-1} r; the pseudo-inverse for b = 0. `a`, `b`: floats or (B, 1, ...)."""
+        """(a A A^T + b I)^{-1} r, up to what A^T annihilates; the pseudo-inverse for b = 0.
+
+        `a` and `b` are floats, or tensors (B, 1, ...). Follow with `adjoint`.
+        """
         svd = self.svd()
         if svd is None:
             operator = self.linear
@@ -149,9 +153,7 @@ class Bound:
         floor = s2.max() * 1e-12
         whole = a * s2 + b
         inverse = torch.where((s2 > floor) | (whole > a * floor), 1 / whole.clamp_min(torch.finfo(s2.dtype).tiny), 0.0)
-        if isinstance(b, float) and b == 0.0:
-            return svd.u(c * inverse)
-        return svd.u(c * (inverse - 1 / b)) + r / b
+        return svd.u(c * inverse)
 
     def prox(self, z: Tree, rho: Any, iterations: int = 50) -> Tensor:
         """argmin_x |y - A x|^2 + rho |x - z|^2, the measured leaf."""

@@ -80,7 +80,7 @@ class MMPS(Method):
             u = vjp(source, measured, bound.adjoint(p), keep=k + 1 < self.iterations)  # J^T A^T p
             q = noise2 * p + bound.linear.forward(c * bound.project(bound.pick(u)))
             curvature = inner(p, q)
-            ok = (rr > stop) & (curvature > 0)
+            ok = (rr > stop) & (curvature > 0.999 * noise2 * inner(p, p))
             step = torch.where(ok, rr / torch.where(ok, curvature, 1.0), 0.0)
             g = tree_map(lambda g, u, step=step: g + _column(step, g) * u, g, u)
             r = r - _column(step, r) * q

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -135,7 +136,7 @@ def reconstruct(
     like = _zeros(one, 1, real, device)
     space = space or denoiser.space or default_space(like)
     method.check(measurement, schedule, space, sampler)
-    _fits(measurement, like, adjoint_tolerance)
+    typical = _fits(measurement, like, adjoint_tolerance)
     sampler_given = sampler
     if grid is None:
         grid = default(schedule, 100 if steps is None else steps)
@@ -189,7 +190,7 @@ def reconstruct(
             raise FloatingPointError(f"{_advice(method)} ({error})") from error
         bound = mine.on(here, run.x)
         found = bound.squared(bound.residual(run.x)).sqrt()
-        _converged(method, mine, found)
+        _converged(method, mine, found, typical)
         residuals.append(found)
         runs.append(run)
     whole = cat([run.x for run in runs])
@@ -241,7 +242,8 @@ def _zeros(one: Any, size: int, dtype: torch.dtype, device: Any) -> Tree:
     return torch.zeros(shape, dtype=dtype, device=device)
 
 
-def _fits(measurement: Measurement, like: Tree, tolerance: float) -> None:
+def _fits(measurement: Measurement, like: Tree, tolerance: float) -> float:
+    """Check shapes and adjoint; returns the size of what a state of unit noise measures."""
     one = measurement.operator.take(slice(0, 1))
     expected = tuple(one(like).shape[1:])
     if tuple(measurement.y.shape[1:]) != expected:
@@ -252,6 +254,10 @@ def _fits(measurement: Measurement, like: Tree, tolerance: float) -> None:
     if isinstance(one, LinearOperator):
         leaf = one.pick(like)
         one.require_adjoint(leaf.shape[1:], tolerance=tolerance, like=leaf)
+    generator = torch.Generator().manual_seed(0)
+    unit = tree_map(lambda v: torch.randn(v.shape, generator=generator).to(v), like)
+    size = float(one(unit).abs().square().sum().sqrt())
+    return size if math.isfinite(size) else 0.0
 
 
 def _per_sample(space: Space, n: int) -> bool:
@@ -286,10 +292,10 @@ def _advice(method: Method) -> str:
     return f"{name} diverged: lower {method.scale} (now {value:g}), or use more steps"
 
 
-def _converged(method: Method, measurement: Measurement, residual: Tensor) -> None:
-    """A result that explains y a hundred times worse than nothing at all has diverged."""
+def _converged(method: Method, measurement: Measurement, residual: Tensor, typical: float) -> None:
+    """A result that explains y a hundred times worse than nothing or noise would has diverged."""
     size = measurement.y.abs().square().flatten(1).sum(1).sqrt()
-    limit = 100.0 * torch.maximum(size.double(), measurement.expected_residual.to(size.device))
+    limit = 100.0 * torch.maximum(size.double(), measurement.expected_residual.to(size.device)).clamp_min(typical)
     bad = (residual.double() > limit) & (limit > 0)
     if bool(bad.any()):
         k = int(bad.nonzero()[0])

@@ -6,11 +6,11 @@ and so does the Fokker-Planck equation, with the other sign. What is left needs 
 
     d log q = <dx, s> + [div f + <f - g^2 s / 2, s>] dtau.
 
-M. Skreta et al., "The superposition of diffusion models using the Ito density estimator", ICLR 2025, theorem 1; for
+M. Skreta et al., "The superposition of diffusion models using the Ito density estimator", ICLR 2025; for
 variance-exploding noise it reads d log q = <dx, s> - sigma |dsigma| |s|^2.
 
-Steps are finite, so the linear part of f is integrated exactly: u = (x - beta y)/alpha lives in variance-exploding noise of
-scale kappa = sigma/alpha, and with the predicted noise n = -sigma s a step from level s to level t gives
+Steps are finite, so the linear part of f is integrated exactly: u = (x - beta y)/alpha lives in variance-exploding
+noise of scale kappa = sigma/alpha, and with the predicted noise n = -sigma s a step from level s to level t gives
 
     log q += d log(alpha_s/alpha_t) - <u_t - u_s, n>/kappa_s - (1 - kappa_t^2/kappa_s^2) |n|^2 / 2,
 
@@ -127,8 +127,8 @@ def check_path(sampler: Any, plan: Any, schedule: Any, space: Space, last_may_be
     """Refuse runs whose noise is not that of the SDE.
 
     Raises:
-        ValueError: for deterministic samplers, reduced or increased noise, samplers with several calls a step, Student-t
-            noise, spaces without volume, and (unless allowed) a last step to sigma = 0.
+        ValueError: for deterministic samplers, reduced or increased noise, samplers with several calls a step,
+            Student-t noise, spaces without volume, and (unless allowed) a last step to sigma = 0.
     """
     _check_schedule(schedule)
     check_space(space)
@@ -167,7 +167,8 @@ def _check_row(row: Row, sampler: Any, schedule: Any, last_may_be_clean: bool, h
         std = row.std[name] if isinstance(row.std, dict) else row.std
         s, t = leaf.sigma(row.t), leaf.sigma(row.t_next)
         root = (1.0 - (leaf.kappa(row.t_next) / leaf.kappa(row.t)) ** 2) ** 0.5
-        ratios = torch.as_tensor(std / (t * root)), torch.as_tensor(std / (s * root * leaf.alpha(row.t_next) / leaf.alpha(row.t)))
+        small, large = t * root, s * root * leaf.alpha(row.t_next) / leaf.alpha(row.t)
+        ratios = torch.as_tensor(std / small), torch.as_tensor(std / large)
         if bool((ratios[0] < 0.99).any()) or bool((ratios[1] > 1.01).any()):
             raise ValueError(
                 f"{sampler!r} adds {float(ratios[0].min()):.3g} of the SDE's noise at t={row.t:.6g}: the Ito "
@@ -213,7 +214,7 @@ class ItoDensity(Hook):
         state = step.state
         log_q = state.aux.get("log_q")
         if log_q is not None and log_q.ndim != 1:
-            raise ValueError("SuperDiff already keeps the log densities of its models in aux['log_q']; use one of the two")
+            raise ValueError("SuperDiff already keeps its models' log densities in aux['log_q']; use one of the two")
         t = step.plan.time(state.i)
         if log_q is None:
             if self.prior is None:

@@ -95,7 +95,11 @@ def log_normal(space: Space, x: Tree, std: Any = 1.0) -> Tensor:
     def scaled(leaf: Tensor, c: Any) -> Tensor:
         return leaf.double() / (expand(c.double(), leaf.double()) if isinstance(c, Tensor) else c)
 
-    z = {n: scaled(x[n], std[n] if isinstance(std, dict) else std) for n in x} if isinstance(x, dict) else scaled(x, std)
+    z: Tree
+    if isinstance(x, dict):
+        z = {name: scaled(leaf, std[name] if isinstance(std, dict) else std) for name, leaf in x.items()}
+    else:
+        z = scaled(x, std)
     return -0.5 * (inner(space, z, z) + space.ndof(x).double() * math.log(2 * math.pi)) - log_scale(space, x, std)
 
 

@@ -285,7 +285,7 @@ def test_noise_says_nothing_about_data_where_there_is_none() -> None:
             assert torch.isfinite(Denoiser(constant(x), CondOT(), kind)(x, t).data).all()
     with pytest.raises(ValueError, match="sigma = 0"):
         _ = Denoiser(constant(x), CondOT(), "data")(x, 0.0).noise
-    with pytest.raises(ValueError, match="score is not defined at t=0.0"):
+    with pytest.raises(ValueError, match=r"score is not defined at t=0.0"):
         _ = Denoiser(constant(x), CondOT(), "noise")(x, 0.0).score
 
 
@@ -308,7 +308,7 @@ def test_other_refusals() -> None:
         product({"X": torch.zeros(2, 4)}, 0.5)
     with pytest.raises(ValueError, match=r"leaves \['X'\], got Tensor"):
         Denoiser(lambda x, t: x["X"], VPLinear(), "data")({"X": torch.zeros(2, 4)}, 0.5)
-    with pytest.raises(ValueError, match="'score'.*noise, data, velocity"):
+    with pytest.raises(ValueError, match=r"'score'.*noise, data, velocity"):
         Denoiser(None, VPLinear(), "score")
     with pytest.raises(ValueError, match=r"alpha \+ beta = 1.*VPLinear"):
         Denoiser(None, VPLinear(), "residual")

@@ -209,11 +209,11 @@ def test_known_pixels_of_a_spectral_run() -> None:
     [
         (lambda: Known(torch.zeros(5, 4), torch.zeros(5, 4)), TypeError, "float32"),
         (lambda: Known(torch.zeros(5, 4), torch.zeros(5, 4, 1).bool(), per_element_time=True), ValueError, r"\(B, L\)"),
-        (lambda: go(DDIM(), hooks=[Known(torch.zeros(5, 3), torch.zeros(5, 3).bool())]), ValueError, r"\(5, 4\), got \(5, 3\)"),
+        (lambda: go(DDIM(), hooks=[Known(torch.zeros(5, 3), torch.zeros(5, 3).bool())]), ValueError, r"\(5, 4\), got \(5, 3\)"),  # noqa: E501
         (lambda: go(DDIM(), hooks=[Known(torch.zeros(5, 4), torch.zeros(2, 4).bool())]), ValueError, r"got \(2, 4\)"),
         (
             lambda: sample(
-                Denoiser(lambda x, t: x, SCHEDULE, "data", ZeroCoM(torch.ones(2, 4).bool())), DDIM(), GRID, shape=(2, 4, 3),
+                Denoiser(lambda x, t: x, SCHEDULE, "data", ZeroCoM(torch.ones(2, 4).bool())), DDIM(), GRID, shape=(2, 4, 3),  # noqa: E501
                 seed=0, hooks=[Known(torch.zeros(2, 4, 3), torch.zeros(2, 4).bool())],
             ),
             ValueError, "ZeroCoM",

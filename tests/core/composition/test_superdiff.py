@@ -237,13 +237,11 @@ def test_refusals():
         sample(both, DDPM(), **kw)
     with pytest.raises(ValueError, match="deterministic"):
         sample(both, DDIM(), hooks=[SuperDiff(2)], **kw)
-    with pytest.raises(ValueError, match="0.5 of the SDE's noise"):
+    with pytest.raises(ValueError, match="of the SDE's noise"):
         sample(both, DDIM(eta=0.5), hooks=[SuperDiff(2)], **kw)
     with pytest.raises(ValueError, match="Ensemble of 3 models"):
         sample(both, DDPM(), hooks=[SuperDiff(3)], **kw)
     with pytest.raises(ValueError, match="Ensemble of 2 models"):
         sample(a, DDPM(), hooks=[SuperDiff(2)], **kw)
-    with pytest.raises(ValueError, match="SuperDiff already keeps"), pytest.warns(UserWarning):
-        sample(
-            both, DDPM(), grids.log_snr(SCHEDULE, 5), shape=(2, 2), seed=0, hooks=[SuperDiff(2), ItoDensity()]
-        )
+    with pytest.raises(ValueError, match="SuperDiff already keeps"), pytest.warns(UserWarning, match="nats"):
+        sample(both, DDPM(), grids.log_snr(SCHEDULE, 5), shape=(2, 2), seed=0, hooks=[SuperDiff(2), ItoDensity()])

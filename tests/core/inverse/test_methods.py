@@ -87,8 +87,8 @@ def test_dps_step_is_the_gradient_of_the_misfit():
     operator = Function(lambda x: (x**2).sum(1, keepdim=True))
     for weight in ("constant", "residual"):
         run = reconstruct(
-            denoiser, operator, Y, noise=0.1, method=DPS(0.3, weight), sampler=DDIM(), grid=grid, samples=3, x=x, seed=0,
-            dtype=torch.float64,
+            denoiser, operator, Y, noise=0.1, method=DPS(0.3, weight), sampler=DDIM(), grid=grid, samples=3, x=x,
+            seed=0, dtype=torch.float64,
         )  # fmt: skip
         leaf = x.clone().requires_grad_()
         misfit = (Y - operator(denoiser(leaf, 0.6).data)).square().sum(1)
@@ -117,9 +117,8 @@ def test_diffpir_is_the_proximal_point_and_derives_the_noise():
     pred = DiffPIR(8.0).guide(denoiser, Measurement(A, Y, 0.2))(x, T)
     plain, m, k2 = denoiser(x, T), A.matrix, SCHEDULE.kappa(T) ** 2
     rho = 8.0 * 0.04 / k2
-    torch.testing.assert_close(
-        pred.data, torch.linalg.solve(m.T @ m + rho * torch.eye(2), (Y @ m + rho * plain.data).T).T
-    )
+    expected = torch.linalg.solve(m.T @ m + rho * torch.eye(2), (Y @ m + rho * plain.data).T).T
+    torch.testing.assert_close(pred.data, expected)
     torch.testing.assert_close(x, SCHEDULE.alpha(T) * pred.data + SCHEDULE.sigma(T) * pred.noise)
 
 
@@ -315,3 +314,16 @@ def test_what_a_method_is_not_defined_for(method, change, message):
 def test_settings_out_of_range(make):
     with pytest.raises(ValueError, match=r"must|got"):
         make()
+
+
+def test_small_noise_in_single_precision():
+    """The two ways to solve agree, and neither divides rounding by the noise level."""
+    denoiser = GaussianMixture.example().denoiser(SCHEDULE)
+    matrix = torch.tensor([[1.0, 0.5], [0.2, 1.0]])
+    plain = LinearFunction(lambda x: x @ matrix.T.to(x), (2,), lambda v: v @ matrix.to(v))
+    x, y = _x().float(), torch.tensor([[0.8, 0.1]])
+    for method in (PiGDM(), DiffPIR(1.0)):
+        exact = method.guide(denoiser, Measurement(Matrix(matrix.double()), y.double(), 1e-5))(x.double(), T).data
+        for operator in (Matrix(matrix), plain):
+            found = method.guide(denoiser, Measurement(operator, y, 1e-5))(x, T).data
+            torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=1e-4)

@@ -244,7 +244,8 @@ def test_overflow_names_the_scale_too():
 )
 def test_bad_input(change, error, message):
     kwargs = {
-        "operator": A, "y": torch.ones(1, 1), "noise": 0.1, "method": DDS(), "steps": 3, "samples": 2, "seed": 0, **change
+        "operator": A, "y": torch.ones(1, 1), "noise": 0.1, "method": DDS(), "steps": 3, "samples": 2, "seed": 0,
+        **change,
     }  # fmt: skip
     if "grid" in change and "steps" not in change:
         kwargs.pop("steps")

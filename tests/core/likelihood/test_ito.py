@@ -186,9 +186,7 @@ def test_refusals():
     with pytest.raises(ValueError, match="without noise"):
         sample(MIXTURE.denoiser(schedule), DDPM(), steps=20, shape=(2, 2), seed=0, hooks=[QUIET])
     with pytest.raises(ValueError, match="no data is left"):
-        sample(
-            MIXTURE.denoiser(CondOT()), DDPM(), grids.uniform(10, 1.0, 0.1), shape=(2, 2), seed=0, hooks=[QUIET]
-        )
+        sample(MIXTURE.denoiser(CondOT()), DDPM(), grids.uniform(10, 1.0, 0.1), shape=(2, 2), seed=0, hooks=[QUIET])
     x = torch.zeros(2, 2, dtype=torch.float64)
     with pytest.raises(ValueError, match="Student-t"):
         ito_increment(MIXTURE.denoiser(PFGMpp(D=16))(x, 0.5), x, 0.4)

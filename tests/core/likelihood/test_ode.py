@@ -46,7 +46,9 @@ def exact_prior(schedule):
     return lambda x, t: MIXTURE.log_prob(x, schedule, t)
 
 
-@pytest.mark.parametrize("schedule", [VPLinear(), VPCosine(), VE(), EDM(), CondOT(), GVP()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "schedule", [VPLinear(), VPCosine(), VE(), EDM(), CondOT(), GVP()], ids=lambda s: type(s).__name__
+)
 def test_within_1e_6_of_the_mixture(schedule):
     x = draw(8)
     start = grids.log_snr(schedule, 1).end
@@ -127,7 +129,10 @@ def gaussian(schedule, space, c=0.6):
             return x * (gain if isinstance(gain, float) else gain.reshape(-1, *[1] * (x.ndim - 1)))
 
         if isinstance(x, dict):
-            return {n: leaf(v, schedule.leaves[n] if isinstance(schedule, ProductSchedule) else schedule) for n, v in x.items()}
+            return {
+                n: leaf(v, schedule.leaves[n] if isinstance(schedule, ProductSchedule) else schedule)
+                for n, v in x.items()
+            }
         return leaf(x, schedule)
 
     return Denoiser(network, schedule, "data", space=space, label=lambda s, t: t)
@@ -166,8 +171,9 @@ def test_subspaces(name):
 
     kw = {"steps": 10, "method": "rk4"}
     probes = 60 if name == "com" else 2
-    exact, guess = log_likelihood(denoiser, x, **kw), log_likelihood(
-        denoiser, x, divergence="hutchinson", probes=probes, seed=0, **kw
+    exact, guess = (
+        log_likelihood(denoiser, x, **kw),
+        log_likelihood(denoiser, x, divergence="hutchinson", probes=probes, seed=0, **kw),
     )
     error = guess.standard_error
     assert float(error.max()) < 0.6

@@ -67,7 +67,7 @@ CASES = {
     "order 4": (lambda: DPMSolverPP(4), ValueError, "1, 2 or 3, got 4"),
     "order 0": (lambda: UniPC(0), ValueError, "got 0"),
     "order 5": (lambda: IPNDM(5), ValueError, "got 5"),
-    "order above steps": (lambda: go(DPMSolverPP(3), grid=grids.uniform(2, 0.9)), ValueError, "order 3, the grid has 2"),
+    "order above steps": (lambda: go(DPMSolverPP(3), grid=grids.uniform(2, 0.9)), ValueError, "order 3, the grid has 2"),  # noqa: E501
     "order above one step": (lambda: go(UniPC(2), grid=None, steps=1), ValueError, "order 2, the grid has 1"),
     "method": (lambda: DPMSolver(2, "many"), ValueError, "'many'"),
     "variant": (lambda: UniPC(2, "bh3"), ValueError, "'bh3'"),
@@ -81,9 +81,9 @@ CASES = {
     "gamma above 1": (lambda: BDIA(1.2), ValueError, "got 1.2"),
     "third-order SDE": (lambda: DPMSolverPP(3, "singlestep", eta=1.0), ValueError, "third-order"),
     # noise families
-    "student SDE": (lambda: go(DDPM(), PFGMpp(), grid=grids.karras(PFGMpp(), 5)), ValueError, "Student-t.*deterministic"),
+    "student SDE": (lambda: go(DDPM(), PFGMpp(), grid=grids.karras(PFGMpp(), 5)), ValueError, "Student-t.*deterministic"),  # noqa: E501
     "student churn": (lambda: go(EDMStochastic(), PFGMpp(), grid=grids.karras(PFGMpp(), 5)), ValueError, "student"),
-    "student SDE++": (lambda: go(DPMSolverPP(2, eta=1.0), PFGMpp(), grid=grids.karras(PFGMpp(), 5)), ValueError, "Student-t"),
+    "student SDE++": (lambda: go(DPMSolverPP(2, eta=1.0), PFGMpp(), grid=grids.karras(PFGMpp(), 5)), ValueError, "Student-t"),  # noqa: E501
     # the state
     "nothing": (lambda: go(shape=None), ValueError, "got none"),
     "x and shape": (lambda: go(x=X), ValueError, "got x and shape"),
@@ -92,7 +92,7 @@ CASES = {
     "no batch": (lambda: go(shape=None, x=torch.zeros(())), ValueError, "batch dimension"),
     "numpy": (lambda: go(shape=None, x=np.zeros((3, 4))), TypeError, "ndarray"),
     "integers as type": (lambda: go(dtype=torch.int64), TypeError, "int64"),
-    "leaves": (lambda: go(shape={"X": (3, 4), "B": (3,)}, schedule=ProductSchedule(X=VPLinear(), A=VPLinear(), clock="X")),
+    "leaves": (lambda: go(shape={"X": (3, 4), "B": (3,)}, schedule=ProductSchedule(X=VPLinear(), A=VPLinear(), clock="X")),  # noqa: E501
                ValueError, r"\['A', 'X'\], got leaves \['B', 'X'\]"),
     "no leaves": (lambda: go(schedule=ProductSchedule(X=VPLinear(), clock="X")), ValueError, "got one tensor"),
     "leaf sizes": (lambda: go(shape={"X": (3, 4), "A": (2, 4)}), ValueError, r"\[2, 3\]"),
@@ -109,7 +109,7 @@ CASES = {
     "reference missing": (lambda: go(schedule=MeanReverting()), ValueError, r"MeanReverting.*reference="),
     "reference missing, encoding": (
         lambda: go(schedule=MeanReverting(), grid=Grid((0.1, 0.9)), shape=None, x=X), ValueError, "reference="),
-    "reference shape": (lambda: go(schedule=MeanReverting(), reference=torch.zeros(3, 5)), ValueError, r"\(3, 4\), got \(3, 5\)"),
+    "reference shape": (lambda: go(schedule=MeanReverting(), reference=torch.zeros(3, 5)), ValueError, r"\(3, 4\), got \(3, 5\)"),  # noqa: E501
     # randomness
     "no seed": (lambda: go(seed=None), ValueError, "seed="),
     "no seed on the way": (lambda: go(DDPM(), seed=None, shape=None, x=X), ValueError, "seed="),
@@ -117,7 +117,7 @@ CASES = {
     "seed 0.5": (lambda: go(seed=0.5), TypeError, "float"),
     "seed True": (lambda: go(seed=True), TypeError, "bool"),
     "seed and noise": (lambda: go(noise=Recorded([])), ValueError, "not both"),
-    "noise used up": (lambda: go(noise=Recorded([X]), seed=None, sampler=DDPM()), ValueError, "1 recorded draws are used up"),
+    "noise used up": (lambda: go(noise=Recorded([X]), seed=None, sampler=DDPM()), ValueError, "1 recorded draws are used up"),  # noqa: E501
     "slots": (lambda: go(slots=range(4)), ValueError, "4 samples, the batch holds 3"),
     "max_batch 0": (lambda: go(max_batch=0), ValueError, "max_batch=0"),
 }  # fmt: skip
@@ -176,7 +176,7 @@ def test_only_the_broken_sample_is_named_and_recorded_noise_plays_again() -> Non
         return torch.where((t < 500.0)[:, None] & (torch.arange(len(x)) == 2)[:, None], math.inf, 0.5 * x)
 
     draws = [torch.randn(3, 4, generator=torch.Generator().manual_seed(k)) for k in range(7)]
-    with pytest.raises(FloatingPointError, match="call 3 .* first in sample 2 of 3"):
+    with pytest.raises(FloatingPointError, match=r"call 3 .* first in sample 2 of 3"):
         go(DDPM(), network=network, seed=None, noise=Recorded(draws))
 
 

@@ -58,7 +58,7 @@ def test_rows_are_exact_where_the_predictions_do_not_change(
 
     levels = {"x": grid.times[0]}
     registers, known = {"x": state(grid.times[0])}, 0
-    for i, ages in enumerate(plan.rows):
+    for ages in plan.rows:
         written = {}
         for age, row in enumerate(ages):
             assert row.levels.keys() <= row.out.keys() and row.gains in (0, 1)
@@ -106,7 +106,7 @@ def test_planned_once(sampler: LinearSampler) -> None:
     assert again is not sampler
     assert again.plan(VPLinear(), grids.uniform(9, 0.95, 0.02)) is plan
     assert again.plan(VPLinear(beta_max=19.0), GRID) is not plan
-    assert plan.scalar and not any(row.noisy for ages in plan.rows for row in ages) != sampler.stochastic
+    assert plan.scalar and any(row.noisy for ages in plan.rows for row in ages) == sampler.stochastic
     # the noise of churn is part of what is asked about: x afterwards is known with the prediction
     assert all(row.std == row.out["x"].get("z", 0.0) for ages in plan.rows for row in ages)
 

@@ -106,9 +106,7 @@ class ExactAncestral(Sampler):
     def query(self, plan: Any, state: State, z: Any, space: Any, reference: Any) -> Query:
         return Query(state.x, self.times[state.i], None, state)
 
-    def advance(
-        self, plan: Any, state: State, query: Query, pred: Any, z: Any, space: Any, reference: Any
-    ) -> State:
+    def advance(self, plan: Any, state: State, query: Query, pred: Any, z: Any, space: Any, reference: Any) -> State:
         s, t = self.times[state.i], self.times[state.i + 1]
         a, b, v = self.schedule.alpha(s), self.schedule.alpha(t), self.schedule.sigma(s)
         u = self.schedule.sigma(t)
@@ -351,9 +349,7 @@ class Unmask(Sampler):
     def query(self, plan: Any, state: State, z: Any, space: Any, reference: Any) -> Query:
         return Query(state.x, self.time(plan, state), None, state)
 
-    def advance(
-        self, plan: Any, state: State, query: Query, pred: Any, z: Any, space: Any, reference: Any
-    ) -> State:
+    def advance(self, plan: Any, state: State, query: Query, pred: Any, z: Any, space: Any, reference: Any) -> State:
         one = (posterior(state.x) * WORDS[:, state.i]).sum(1, keepdim=True)
         x = state.x.clone()
         x[:, state.i] = (z < one).squeeze(1).to(x)
