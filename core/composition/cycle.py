@@ -30,7 +30,7 @@ from ..grids import Grid, _least
 from ..guidance.base import Guidance
 from ..hooks import Hook, Step
 from ..noise import Recorded, SlotNoise
-from ..sample import sample
+from ..sample import _same_shape, sample
 from ..samplers.base import LinearSampler, Sampler
 from ..samplers.plan import Plan, Row
 from ..samplers.state import State
@@ -178,6 +178,9 @@ def encode(
     _check_rows(sampler, plan, schedule)
     if projects(space):
         denoiser = denoiser.on(space)
+    if reference is not None:
+        _same_shape(reference, x0, "reference")
+        reference = space.project(reference)
     x0 = space.project(x0)
     if schedule.basis is not None:
         x0 = schedule.basis.forward(x0)

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from ..noise import SlotNoise
+from ..sample import _same_shape
 from ..spaces import Space, default_space, projects
 from ..tree import Tree, batch_size, leaves, take, tree_map
 
@@ -161,6 +162,9 @@ class DiffusionClassifier:
         space = space or self.denoiser.space or default_space(x)
         space.check(x)
         x = space.project(x)
+        if reference is not None:
+            _same_shape(reference, x, "reference")
+            reference = space.project(reference)
         if schedule.basis is not None:
             x = schedule.basis.forward(x)
             reference = None if reference is None else schedule.basis.forward(reference)

@@ -63,7 +63,7 @@ class Ensemble(Guidance):
         same_schedule(self.denoisers, "a composition of models")
         if self.denoisers[0].schedule.family != "gaussian":
             raise ValueError(
-                f"{self.denoisers[0].schedule!r} has Student-t noise, hence no score to compose; use a Gaussian schedule"
+                f"{self.denoisers[0].schedule!r} has Student-t noise, hence no score; use a Gaussian schedule"
             )
         super().__init__(self.denoisers[0])
         self.conditions = [dict(c) for c in conditions] if conditions is not None else [{} for _ in range(count)]

@@ -97,7 +97,7 @@ class SuperDiff(Hook):
             check_path(step.sampler, step.plan, step.schedule, step.space, last_may_be_clean=True)
             warn_few_steps(step, self.tolerance)
             if bool(state.aux["log_q"].isnan().any()):
-                start = log_prior(step.schedule, step.space, state.x, step.plan.time(0), step.reference)
+                start = log_prior(step.schedule, step.space, state.x, step.plan.time(state.i), step.reference)
                 state = replace(state, aux={**state.aux, "log_q": start[:, None].expand(-1, self.models).clone()})
         log_q = state.aux["log_q"]
         bias = torch.zeros(self.models) if self.bias is None else torch.as_tensor(self.bias)

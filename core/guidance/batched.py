@@ -15,10 +15,6 @@ from .base import Guidance
 
 __all__ = ["ask", "mixed", "null_like", "tilted"]
 
-PASSED = ("reference", "label", "state")
-"""Arguments of a denoiser that are no conditions of the network."""
-
-
 def null_like(null: Any, value: Any, name: str) -> Tensor:
     """The null condition, one entry a sample, of the shape of `value`.
 
@@ -57,7 +53,7 @@ def ask(denoiser: Any, x: Tree, t: Any, variants: Sequence[dict[str, Any]], **co
     for variant in variants:
         for name, value in variant.items():
             if not isinstance(value, Tensor) or value.ndim == 0 or value.shape[0] != n:
-                came = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                came = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
                 raise ValueError(f"condition {name!r} needs one entry for each of {n} samples, got {came}")
     state = common.pop("state", None)
     shared = {name: repeat(value) for name, value in common.items()}

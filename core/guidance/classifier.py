@@ -55,7 +55,7 @@ class Classifier(Guidance):
         ValueError: if `log_prob` returns another shape, or values that are not finite.
     """
 
-    needs_grad = True  # type: ignore[assignment]
+    needs_grad = True
 
     def __init__(
         self, denoiser: Any, log_prob: Callable[..., Tensor], scale: float = 1.0, conditions: Sequence[str] = ()
@@ -98,7 +98,7 @@ class OffTheShelf(Guidance):
     The call takes the condition `target`, long (B,), the wanted classes; it does not reach the network.
     """
 
-    needs_grad = True  # type: ignore[assignment]
+    needs_grad = True
 
     def __init__(
         self,
@@ -116,7 +116,8 @@ class OffTheShelf(Guidance):
         self.logits, self.scale, self.tau1, self.tau2 = logits, float(scale), tau1, tau2
         self.gamma, self.through_network = gamma, through_network
 
-    def __call__(self, x: Tree, t: Any, *, target: Tensor, **condition: Any) -> Prediction:
+    def __call__(self, x: Tree, t: Any, **condition: Any) -> Prediction:
+        target = _taken(condition, ["target"])["target"]
         if isinstance(t, Tensor) and t.ndim:
             raise ValueError("off-the-shelf guidance is defined for one time for all samples, got a tensor of times")
         if self.through_network:

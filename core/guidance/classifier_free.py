@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from ..denoisers import Prediction
-from ..spaces import Euclidean, Masked, Product, Space, default_space, expand
-from ..tree import Tree, cat, tree_map
+from ..spaces import Euclidean, Masked, Product, Space, default_space
+from ..tree import Tree
 from .base import Guidance
+from .batched import ask, mixed, null_like
 
 __all__ = ["ClassifierFree"]
 
@@ -75,27 +76,11 @@ class ClassifierFree(Guidance):
             )
         if self.scale == 1.0 or not self._acts(t):
             return self.denoiser(x, t, **condition)
-        n = (x if isinstance(x, Tensor) else next(iter(x.values()))).shape[0]
-        passed = {k: condition.pop(k) for k in ("reference", "label", "state") if k in condition}
-        doubled = {name: self._double(name, value, n) for name, value in condition.items()}
-        extra = {k: v if v is None or k == "state" else cat([v, v]) for k, v in passed.items()}
-        space = self.denoiser.space
-        twice = self.denoiser if space is None else self.denoiser.on(space.take(torch.arange(n).repeat(2)))
-        t2 = torch.cat([t, t]) if isinstance(t, Tensor) and t.ndim else t
-        both = twice(cat([x, x]), t2, **extra, **doubled)
-        guided, plain = both.take(slice(0, n)), both.take(slice(n, 2 * n))
+        given = {name: condition.pop(name) for name in self.null}
+        null = {name: null_like(self.null[name], value, name) for name, value in given.items()}
+        guided, plain = ask(self.denoiser, x, t, [given, null], **condition)
         w = self._weight(t)
-
-        def mix(c: Tree, u: Tree) -> Tree:
-            return tree_map(lambda c, u: torch.lerp(u, c, w if isinstance(w, float) else expand(w, u)), c, u)
-
-        # guidance inside speaks through data and noise, which its raw output knows nothing of
-        edited = both._data is not None or both._noise is not None
-        pred = Prediction(
-            _inner(self.denoiser), x, t, mix(guided.raw, plain.raw), passed.get("reference"),
-            mix(guided.data, plain.data) if edited else None, mix(guided.noise, plain.noise) if edited else None,
-            parts={"condition": guided, "null": plain},
-        )  # fmt: skip
+        pred = mixed(self, x, t, [guided, plain], [w, 1.0 - w], {"condition": guided, "null": plain})
         return self._rescaled(pred, guided) if self.rescale else pred
 
     def _acts(self, t: Any) -> bool:
@@ -109,20 +94,6 @@ class ClassifierFree(Guidance):
             return self.scale
         low, high = self.interval
         return torch.where((t >= low) & (t <= high), self.scale, 1.0)
-
-    def _double(self, name: str, value: Any, n: int) -> Any:
-        if name not in self.null:
-            return cat([value, value]) if isinstance(value, Tensor) and value.ndim and value.shape[0] == n else value
-        if not isinstance(value, Tensor):
-            raise TypeError(f"condition {name!r} must be a tensor with one entry a sample, got {type(value).__name__}")
-        if value.ndim == 0 or value.shape[0] != n:
-            raise ValueError(
-                f"condition {name!r} needs one entry for each of {n} samples, got shape {tuple(value.shape)}"
-            )
-        null = torch.as_tensor(self.null[name], dtype=value.dtype, device=value.device)
-        if null.ndim == value.ndim and null.shape[0] != 1:
-            raise ValueError(f"null[{name!r}] is one condition, got shape {tuple(null.shape)} for {tuple(value.shape)}")
-        return torch.cat([value, null.expand_as(value)])
 
     def _rescaled(self, pred: Prediction, guided: Prediction) -> Prediction:
         space = self.denoiser.space or default_space(pred.x)
@@ -147,9 +118,3 @@ def _spread(space: Space, x: Tensor) -> Tensor:
         return space.norm(x)
     mean = x.reshape(x.shape[0], -1).sum(1) / space.ndof(x)
     return space.norm(x - mean.view(-1, *[1] * (x.ndim - 1)))
-
-
-def _inner(denoiser: Any) -> Any:
-    while isinstance(denoiser, Guidance):
-        denoiser = denoiser.denoiser
-    return denoiser

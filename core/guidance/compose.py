@@ -102,7 +102,10 @@ class Regional(Guidance):
         super().__init__(denoiser)
         self.names = tuple(names)
 
-    def __call__(self, x: Tree, t: Any, *, regions: Tensor, **condition: Any) -> Prediction:
+    def __call__(self, x: Tree, t: Any, **condition: Any) -> Prediction:
+        if "regions" not in condition:
+            raise ValueError("regional guidance needs condition 'regions', the weights (B, n, ...) of n conditions")
+        regions = condition.pop("regions")
         if self.space is not None and not self.space.elementwise:
             raise ValueError(
                 f"a weight for every element would leave {self.space!r}; compose whole conditions with Compose"

@@ -31,6 +31,7 @@ from torch import Tensor
 from .. import grids
 from ..grids import Grid
 from ..noise import SlotNoise
+from ..sample import _same_shape
 from ..samplers.base import Sampler
 from ..spaces import Space, default_space, projects
 from ..tree import Tree, batch_size, leaves, tree_map
@@ -156,6 +157,9 @@ def log_likelihood(
             raise TypeError(f"x must be float32 or float64, got {leaf.dtype}")
     space.check(x)
     x = _inside(space, x)
+    if reference is not None:
+        _same_shape(reference, x, "reference")
+        reference = space.project(reference)
     if schedule.basis is not None:
         if projects(space):
             raise ValueError(f"{schedule!r} acts on frequencies, where the constraint of {space!r} has no meaning")

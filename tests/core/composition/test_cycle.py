@@ -199,12 +199,14 @@ def test_refusals():
         encode(denoiser, x, DDPM(), seed=0)
     with pytest.raises(ValueError, match="5 steps"):
         encode(denoiser, x, DDPM(), grids.default(SCHEDULE, 5), steps=6, seed=0)
+    with pytest.raises(ValueError, match="reference must have the shape"):
+        encode(denoiser, x, DDPM(), steps=5, seed=0, reference=x[:1])
     with pytest.raises(TypeError, match="floating"):
         encode(denoiser, torch.ones(2, 2, dtype=torch.long), DDPM(), steps=5, seed=0)
     with pytest.raises(ValueError, match="noise to data"):
         encode(denoiser, x, DDPM(), grids.default(SCHEDULE, 5).reverse(), seed=0)
     student = MIXTURE.denoiser(PFGMpp(D=16))
-    with pytest.raises(ValueError, match="student"):
+    with pytest.raises(ValueError, match="Student-t"):
         encode(student, x, DDIM(eta=0.5), steps=5, seed=0)
     with pytest.raises(ValueError, match="rows are recorded"):
         sample(denoiser, DDPM(), steps=3, shape=(2, 2), seed=0, hooks=[Replay([None])])

@@ -189,6 +189,8 @@ def test_refusals():
     x = torch.zeros(2, 3, dtype=torch.float64)
     with pytest.raises(ValueError, match="max_batch"):
         DiffusionClassifier(one, TWO)(x, seed=0, max_batch=0)
+    with pytest.raises(ValueError, match="reference must have the shape"):
+        DiffusionClassifier(one, TWO)(x, seed=0, reference=x[:, :2])
     with pytest.raises(ValueError, match="does not fit"):
         DiffusionClassifier(pair(space=Masked(torch.ones(1, 4, dtype=torch.bool))), TWO)(x, seed=0)
     with pytest.raises(ValueError, match="the network must return"):

@@ -277,6 +277,7 @@ def test_float32_and_inference_mode():
         ({"grid": Grid((0.1, 1.0)), "steps": 3}, ValueError, "1 steps"),
         ({"prior": lambda x, t: torch.zeros(3, 1)}, ValueError, "one log density a sample"),
         ({"rtol": 0.0}, ValueError, "positive"),
+        ({"reference": torch.zeros(3, 1)}, ValueError, "reference must have the shape"),
         ({"space": Masked(torch.tensor([[True, False]]))}, ValueError, "outside"),
     ],
 )
