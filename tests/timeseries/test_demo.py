@@ -25,7 +25,7 @@ def test_every_window_lies_after_the_cut_off_of_the_shipped_model():
             until = pd.Timestamp(model.trained_until[u])
             assert until < cut <= history.times(i, len(history.values[i]), len(history.values[i]) + 1)[0]
         assert actual.shape == (count, model.config.prediction_length)
-    with pytest.raises(ValueError, match="training period"):
+    with pytest.raises(ValueError, match="beyond the last 1344 hours"):
         module.windows("elecdemand", 24, 57, 24)
 
 

@@ -32,8 +32,9 @@ from scidiffuse.core import (
     sample,
 )
 from scidiffuse.core.closed_form import GaussianMixture
+from scidiffuse.core.noise import SlotNoise
 from scidiffuse.core.samplers import Query, Sampler, State
-from scidiffuse.core.steering import FeynmanKac, effective_size, log_mean, repeat, systematic
+from scidiffuse.core.steering import SVDD, FeynmanKac, effective_size, log_mean, repeat, systematic
 from scidiffuse.core.steering.resampling import pick
 
 Z = 4.9
@@ -255,15 +256,38 @@ def test_history_query_and_prediction_follow_the_walker_and_noise_does_not(sampl
 
 
 def test_the_sampler_goes_on_from_the_resampled_query() -> None:
-    # churn enters the query: copies of one walker share it, and a row without further noise must leave them equal
+    # the reward keeps walker 3 at every call; its churned query is what a Heun step starts from: copies must stay equal
     def reward(x: Tensor, step: Any) -> Tensor:
         return torch.arange(len(x)) * 100.0
 
-    sampler = EDMStochastic(churn=1e6, s_min=0.0, s_max=1e6, heun=False)
-    seen = Spy()
-    run((FeynmanKac(reward, 4), seen), 4, 1, sampler, grid=Grid((0.6, 0.4, 0.2, 0.0)))
-    for step in seen.seen[1:]:
-        assert (step.state.x == step.state.x[0]).all()
+    sampler = EDMStochastic(churn=1e6, s_min=0.0, s_max=1e6)
+    reached = []
+
+    class After(Hook):
+        def on_step(self, step: Any) -> State:
+            reached.append(step.new.x)
+            return step.new
+
+    run((FeynmanKac(reward, 4), After()), 4, 1, sampler, grid=Grid((0.6, 0.4, 0.2, 0.0)))
+    assert len(reached) == 5
+    for x in reached:
+        assert (x == x[0]).all()
+
+
+@pytest.mark.parametrize(
+    "hook", [FeynmanKac(linear, 4, 4.0), SVDD(linear, 4), SVDD(linear, 4, value=lambda x, t: x[:, 0])]
+)
+def test_no_random_number_is_used_twice(hook: Any) -> None:
+    asked = []
+
+    class Watched(SlotNoise):
+        def __call__(self, like: Tensor, draw: int, role: str) -> Tensor:
+            asked.append((draw, role))
+            return super().__call__(like, draw, role)
+
+    run(hook, 8, None, DDPM(), steps=6, noise=lambda slots: Watched(0, slots))  # type: ignore[arg-type]
+    assert len(set(asked)) == len(asked)
+    assert any("resample" in role for _, role in asked)
 
 
 def test_systematic_resampling_copies_each_walker_its_share_and_is_unbiased() -> None:
