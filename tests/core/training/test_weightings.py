@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scidiffuse.core.denoisers import Denoiser
-from scidiffuse.core.schedules import CondOT, VPLinear
+from scidiffuse.core.schedules import CondOT, Residual, VPLinear
 from scidiffuse.core.training import SNR, EDMWeight, MinSNR, UniformNoise, denoising_loss
 from scidiffuse.core.training.weightings import raw_weight
 
@@ -90,7 +90,7 @@ def test_refusals():
     with pytest.raises(ValueError, match=r"weight inf to a 'noise' network at t=1\.0.*Uniform"):
         raw_weight(EDMWeight(), noise, torch.tensor([0.5, 1.0]))
     with pytest.raises(ValueError, match="two heads"):
-        raw_weight(EDMWeight(), Denoiser(lambda x, t: x, VPLinear(), "residual"), torch.tensor([0.5]))
+        raw_weight(EDMWeight(), Denoiser(lambda x, t: x, Residual(), "residual"), torch.tensor([0.5]))
     for build in (lambda: MinSNR(0), lambda: EDMWeight(-1), lambda: SNR(shift=-1)):
         with pytest.raises(ValueError, match="got"):
             build()
