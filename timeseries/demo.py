@@ -7,6 +7,7 @@ intervals), and draws the fan charts. Nothing is stored but the weights.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,32 @@ def windows(name: str, h: int, count: int, stride: int) -> tuple[Panel, np.ndarr
     return Panel(keep(history.ids), keep(history.starts), keep(history.values), history.freq), actual[rows]
 
 
+def forecast_in_threads(model: TSDiff, panel: Panel, workers: int = 2) -> Forecast:
+    """Every row's paths, the rows dealt out to threads that use one core each.
+
+    For networks this small, whole batches side by side are faster than every operation split over the cores, and do not
+    collapse when another program takes one of them.
+    """
+    import torch
+
+    def part(k: int) -> Forecast:
+        torch.set_num_threads(1)
+        rows = range(k, len(panel), workers)
+        ids, starts, values = (tuple(v[r] for r in rows) for v in (panel.ids, panel.starts, panel.values))
+        return model.forecast(Panel(ids, starts, values, panel.freq), num_samples=PATHS, seed=SEED + k)
+
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            parts = list(pool.map(part, range(workers)))
+    finally:
+        torch.set_num_threads(before)
+    samples = np.stack([parts[r % workers].samples[r // workers] for r in range(len(panel))])
+    starts = tuple(parts[r % workers].starts[r // workers] for r in range(len(panel)))
+    one = parts[0]
+    return Forecast(panel.ids, starts, panel.freq, samples, one.name, one.iid, one.info)
+
+
 def _distance(ours: float, theirs: float) -> str:
     """``12 % better than`` or ``3 % worse than``."""
     gain = 1 - ours / theirs
@@ -71,7 +98,7 @@ def demo(folder: Path) -> Section:
         tuple(v for _, p, _ in parts for v in p.values),
         parts[0][1].freq,
     )
-    joint = model.forecast(everything, num_samples=PATHS, seed=SEED)
+    joint = forecast_in_threads(model, everything)
     metrics: dict[str, dict[str, float | str]] = {}
     figures: list[Path] = []
     captions: list[str] = []

@@ -236,29 +236,13 @@ class LinearSampler(Sampler):
         letters = {**state.memory, "x": state.x, "q": query.x}
         for source in row.outside:
             letters[source] = _letter(source, row, pred, z, reference)
-        memory = dict(state.memory)
-        x = state.x
-        program = row.scalar_program if space.plain else None
-        if program is not None:
-            for register, first, c, rest in program:
-                value = letters[first]
-                if c is not None:
-                    value = value * c
-                    for source, weight in rest:
-                        value.add_(letters[source], alpha=weight)
-                if register == "x":
-                    x = value
-                else:
-                    memory[register] = value
+        if space.plain and row.scalar_program is not None:
+            new = _registers(row, letters)
         else:
-            for register, terms in row.program:
-                value = space.lincomb([(c, letters[s]) for s, c in terms])
-                if register == "x":
-                    x = value
-                else:
-                    memory[register] = value
+            new = {r: space.lincomb([(c, letters[s]) for s, c in terms]) for r, terms in row.program}
+        x = new.pop("x", state.x)
         draws = state.draws if z is None else state.draws + 1
-        return State(x, i + 1, state.age + row.gains, memory, state.aux, None, draws)
+        return State(x, i + 1, state.age + row.gains, {**state.memory, **new}, state.aux, None, draws)
 
     def walk(
         self, plan: Plan, state: State, stop: int, ask: Callable[[Tree, float], Prediction], space: Space, noise: Noise,
@@ -285,15 +269,7 @@ class LinearSampler(Sampler):
             letters["q"] = x
             for source in row.outside:
                 letters[source] = _letter(source, row, pred, z, reference)
-            new = {}
-            for register, first, c, rest in row.scalar_program or ():
-                value = letters[first]
-                if c is not None:
-                    value = value * c
-                    for source, weight in rest:
-                        value.add_(letters[source], alpha=weight)
-                new[register] = value
-            letters.update(new)
+            letters.update(_registers(row, letters))
             age += row.gains
             del pred, x, letters["q"]  # nothing but x and the registers lives through the next call
             for source in row.outside:
@@ -350,6 +326,19 @@ class LinearSampler(Sampler):
         if delay.ndim not in (1, 2) or tuple(delay.shape) != shape[: delay.ndim]:
             raise ValueError(f"delay must have shape (B,) or (B, L) = {shape[:2]}, got {tuple(delay.shape)}")
         return State(x, -delay.long(), torch.zeros_like(delay.long()))
+
+
+def _registers(row: Row, letters: dict[str, Any]) -> dict[str, Any]:
+    """The new registers of a row of plain numbers on plain tensors."""
+    new = {}
+    for register, first, c, rest in row.scalar_program or ():
+        value = letters[first]
+        if c is not None:
+            value = value * c
+            for source, weight in rest:
+                value.add_(letters[source], alpha=weight)
+        new[register] = value
+    return new
 
 
 def _letter(source: str, row: Any, pred: Prediction, z: Tree | None, reference: Tree | None) -> Tree | None:
