@@ -102,14 +102,14 @@ def _apply(form: Form, x: Tensor, raw: Tensor, y: Tensor | None) -> Tensor:
     return out if y is None else out + expand(cy, x) * y
 
 
-def _prepared(form: Form | None) -> Form | None:
-    """A form of floats with the coefficient of raw as a 0-dimensional tensor (a cheaper product), or
-    as None where the form is the raw output itself."""
+def _prepared(form: Form | None, dtype: torch.dtype) -> Form | None:
+    """A form of floats with the coefficient of raw as a 0-dimensional tensor (a product at half the
+    cost), or as None where the form is the raw output itself."""
     if form is None or not isinstance(form[0], float):
         return form
     cx, cr, cy = form
     with torch.inference_mode(False):  # it may meet autograd later
-        return cx, None if cx == 0.0 and cr == 1.0 and cy == 0.0 else torch.tensor(cr, dtype=torch.float64), cy
+        return cx, None if cx == 0.0 and cr == 1.0 and cy == 0.0 else torch.tensor(cr, dtype=dtype), cy
 
 
 class Prediction:
@@ -324,14 +324,14 @@ class Denoiser:
         return function(self._leaf_schedule(None), first, *rest)
 
     # -- prediction ------------------------------------------------------------------------------
-    def _form(self, which: int, t: Any, name: str | None) -> Form:
+    def _form(self, which: int, t: Any, name: str | None, dtype: torch.dtype) -> Form:
         if t.__class__ is float:
-            forms = self._memo.get((t, name))
+            forms = self._memo.get((t, name, dtype))
             if forms is None:
                 if len(self._memo) > 8192:
                     self._memo.clear()
                 both = _forms(self._leaf_schedule(name), t, self._leaf_kind(name), self.sigma_data)
-                forms = self._memo[t, name] = (_prepared(both[0]), _prepared(both[1]))
+                forms = self._memo[t, name, dtype] = (_prepared(both[0], dtype), _prepared(both[1], dtype))
         else:
             forms = _forms(self._leaf_schedule(name), t, self._leaf_kind(name), self.sigma_data)
         form = forms[which]
@@ -349,7 +349,7 @@ class Denoiser:
     def convert(self, which: int, x: Tree, t: Any, raw: Tree, reference: Tree | None) -> Tree:
         """The data (`which` = 0) or the noise (1) from the raw output, projected onto the space."""
         if self._direct and x.__class__ is Tensor:
-            out: Tree = _apply(self._form(which, t, None), x, raw, reference)
+            out: Tree = _apply(self._form(which, t, None, raw.dtype), x, raw, reference)
         elif isinstance(x, dict):
             out = {
                 name: self._convert(which, x[name], t, raw[name], None if reference is None else reference[name], name)
@@ -370,7 +370,7 @@ class Denoiser:
             if isinstance(b, float):
                 return x - b * residual - s * noise
             return x - expand(b, x) * residual - expand(s, x) * noise
-        return _apply(self._form(which, t, name), x, raw, y)
+        return _apply(self._form(which, t, name, raw.dtype), x, raw, y)
 
     def _label_value(self, t: Any) -> Any:
         label, schedule = self.label, self.schedule

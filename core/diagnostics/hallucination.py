@@ -33,7 +33,7 @@ from ..sample import Result
 from ..samplers.base import LinearSampler
 from ..samplers.state import State
 from ..spaces import Space, default_space
-from ..tree import Tree, tree_map
+from ..tree import Tree, batch_size, leaves, tree_map
 
 __all__ = ["TrajectoryVariance", "keep", "trajectory_variance", "variance_of"]
 
@@ -66,22 +66,24 @@ class TrajectoryVariance(Hook):
         elif len(self.between) != 2 or not 0.0 <= self.between[0] < self.between[1]:
             raise ValueError(f"between is (low, high) of sigma / alpha with 0 <= low < high, got {self.between}")
 
+    def on_start(self, state: State, space: Space) -> State:
+        """Zero accumulators, unless the state comes from a run that was stopped on the way."""
+        check_space(space)
+        if _KEY in state.aux:
+            return state
+        device = leaves(state.x)[0].device
+        zero = torch.zeros(batch_size(state.x), dtype=torch.float64, device=device)
+        aux = {**state.aux, _KEY: zero, f"{_KEY}/count": zero, f"{_KEY}/square": zero}
+        _put(aux, tree_map(torch.zeros_like, state.x))
+        return replace(state, aux=aux)
+
     def on_prediction(self, step: Step) -> Step:
         state, space = step.state, step.space
         active = self._active(step)
         if not (active if isinstance(active, bool) else bool(active.any())):
             return step
-        data = tree_map(torch.clone, step.pred.data)
-        aux = dict(state.aux)
-        count = aux.get(f"{_KEY}/count")
-        if count is None:
-            check_space(space)
-            leaf = next(iter(data.values())) if isinstance(data, dict) else data
-            count = torch.zeros(leaf.shape[0], dtype=torch.float64, device=leaf.device)
-            square = torch.zeros_like(count)
-            mean = tree_map(torch.zeros_like, data)
-        else:
-            square, mean = aux[f"{_KEY}/square"], _get(aux, data)
+        data, aux = step.pred.data, dict(state.aux)
+        count, square, mean = aux[f"{_KEY}/count"], aux[f"{_KEY}/square"], _get(aux, step.pred.data)
         there = torch.full_like(count, active, dtype=torch.bool) if isinstance(active, bool) else active
         new_count = count + there
         delta = tree_map(lambda d, m: d - m, data, mean)
@@ -132,8 +134,7 @@ class TrajectoryVariance(Hook):
 
 
 def _device(step: Step) -> Any:
-    x = step.query.x
-    return (next(iter(x.values())) if isinstance(x, dict) else x).device
+    return leaves(step.query.x)[0].device
 
 
 def _put(aux: dict[str, Tensor], mean: Tree) -> None:

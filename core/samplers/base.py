@@ -236,7 +236,7 @@ class LinearSampler(Sampler):
         letters = {**state.memory, "x": state.x, "q": query.x}
         for source in row.outside:
             letters[source] = _letter(source, row, pred, z, reference)
-        if space.plain and row.scalar_program is not None:
+        if space.plain and row.scalar:
             new = _registers(row, letters)
         else:
             new = {r: space.lincomb([(c, letters[s]) for s, c in terms]) for r, terms in row.program}
@@ -331,7 +331,7 @@ class LinearSampler(Sampler):
 def _registers(row: Row, letters: dict[str, Any]) -> dict[str, Any]:
     """The new registers of a row of plain numbers on plain tensors."""
     new = {}
-    for register, first, c, rest in row.scalar_program or ():
+    for register, first, c, rest in row.scalar_program(letters["x"].dtype):
         value = letters[first]
         if c is not None:
             value = value * c

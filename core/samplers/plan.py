@@ -36,6 +36,7 @@ __all__ = ["Combination", "Plan", "Row", "merge", "with_reference"]
 
 Combination = dict[str, Coef]
 Use = Literal["data", "noise", "velocity"]
+ScalarProgram = tuple[tuple[str, str, Tensor | None, tuple[tuple[str, float], ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -75,22 +76,29 @@ class Row:
         )
 
     @cached_property
-    def scalar_program(self) -> tuple[tuple[str, str, Tensor | None, tuple[tuple[str, float], ...]], ...] | None:
-        """`program` for plain tensors: (register, first source, its coefficient, other terms).
+    def scalar(self) -> bool:
+        """Whether every coefficient is a plain number."""
+        return all(terms and all(isinstance(c, float) for _, c in terms) for _, terms in self.program)
 
-        The first coefficient is a 0-dimensional tensor (a product with one costs two thirds of a
-        product with a float), or None where the register is a copy. None as a whole if a
-        coefficient is not a number.
+    @cached_property
+    def _programs(self) -> dict[torch.dtype, ScalarProgram]:
+        return {}
+
+    def scalar_program(self, dtype: torch.dtype) -> ScalarProgram:
+        """`program` for plain tensors of `dtype`: (register, first source, its coefficient, other terms).
+
+        The first coefficient is a 0-dimensional tensor of that type (a product with one takes half the
+        time of a product with a float), or None where the register is a copy. Needs `scalar`.
         """
-        result = []
-        for register, terms in self.program:
-            if not terms or not all(isinstance(c, float) for _, c in terms):
-                return None
-            (source, c), *rest = terms
-            copies = not rest and c == 1.0
-            with torch.inference_mode(False):  # it may meet autograd later
-                result.append((register, source, None if copies else torch.tensor(c, dtype=torch.float64), tuple(rest)))
-        return tuple(result)
+        found = self._programs.get(dtype)
+        if found is None:
+            result = []
+            for register, terms in self.program:
+                (source, c), *rest = terms
+                copies = not rest and c == 1.0
+                result.append((register, source, None if copies else torch.tensor(c, dtype=dtype), tuple(rest)))
+            found = self._programs[dtype] = tuple(result)
+        return found
 
     @cached_property
     def outside(self) -> tuple[str, ...]:
@@ -144,7 +152,7 @@ class Plan:
     @cached_property
     def scalar(self) -> bool:
         """Whether every coefficient is a plain number."""
-        return all(row.scalar_program is not None for ages in self.rows for row in ages)
+        return all(row.scalar for ages in self.rows for row in ages)
 
     @property
     def calls(self) -> int:

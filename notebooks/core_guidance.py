@@ -1,0 +1,311 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # One model, many answers
+#
+# A diffusion model is trained once. Afterwards it can be asked for conditions that it was never trained on, for the
+# data behind a measurement, for samples that a reward prefers, and for the probability of a point. Here the model is
+# exact (a mixture of three Gaussians, for which the denoiser can be written down), and so is every answer: each
+# figure shows the samples on contours of the true density, and each cell asserts what it claims.
+
+# %%
+import math
+
+import matplotlib.pyplot as plt
+import torch
+
+from scidiffuse.core import DDIM, DDPM, ClassifierFree, Denoiser, DPMSolverPP, Record, UniPC, VPLinear, grids, sample
+from scidiffuse.core.closed_form import GaussianMixture
+from scidiffuse.core.composition import Ensemble, SuperDiff
+from scidiffuse.core.convergence import measure
+from scidiffuse.core.diagnostics import TrajectoryVariance, keep, trajectory_variance
+from scidiffuse.core.guidance import Classifier
+from scidiffuse.core.inverse import DPS, MMPS, PiGDM, reconstruct
+from scidiffuse.core.likelihood import ItoDensity, log_likelihood
+from scidiffuse.core.operators import Matrix
+from scidiffuse.core.steering import FeynmanKac, svdd
+
+double = torch.float64
+torch.set_default_dtype(double)
+plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110, "axes.titlesize": 10})
+
+# %% [markdown]
+# ## The mixture
+#
+# Noise blurs it; at $t = 1$ nothing is left of it. The model has one condition, `only`: the component wanted, or -1
+# for all of them.
+
+# %%
+schedule = VPLinear()
+mixture = GaussianMixture.example()
+parts = [GaussianMixture(mixture.means[k : k + 1], mixture.stds[k : k + 1]) for k in range(3)]
+
+
+def network(x, t, only=None):
+    """E[x0 | x], as a network that predicts data; `only` (B,) picks components."""
+    a, s = schedule.alpha(t), schedule.sigma(t)
+    if only is None:
+        return mixture.data(x, a, s)
+    each = torch.stack([mixture.data(x, a, s), *(part.data(x, a, s) for part in parts)])
+    return each[only.long() + 1, torch.arange(len(x))]
+
+
+denoiser = Denoiser(network, schedule, prediction="data", label=lambda schedule, t: t)
+axis = torch.linspace(-3.0, 3.0, 121)
+plane = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).reshape(-1, 2)
+
+
+def show(axes, log_density, points=None, title="", color="tab:blue"):
+    """Samples on the contours of half, 10 and 1 percent of the greatest density."""
+    levels = (log_density - log_density.max()).exp().reshape(121, 121)
+    axes.contour(axis, axis, levels, levels=[0.01, 0.1, 0.5], colors="0.35", linewidths=[0.6, 0.9, 1.2])
+    if points is not None:
+        axes.scatter(*points[:1500].T, s=3, alpha=0.35, color=color, linewidths=0)
+    axes.set(xlim=(-3, 3), ylim=(-3, 3), aspect="equal", xticks=[-2, 0, 2], yticks=[-2, 0, 2], title=title)
+
+
+figure, axes = plt.subplots(1, 4, figsize=(10, 2.7), layout="constrained")
+for one, t in zip(axes, (0.0, 0.1, 0.3, 1.0), strict=True):
+    show(one, mixture.log_prob(plane, schedule, t), title=f"t = {t:g},  σ/α = {schedule.kappa(t):.2g}")
+
+x, only = torch.randn(6, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, -1, -1, -1])
+asked = denoiser(x, 0.3, only=only).data
+assert torch.allclose(asked[3:], denoiser(x, 0.3).data[3:])
+assert torch.allclose(asked[1], parts[1].data(x, schedule.alpha(0.3), schedule.sigma(0.3))[1])
+
+# %% [markdown]
+# ## Orders
+#
+# With an exact model the error is the sampler's, and the order of a sampler can be read off: halve the steps and an
+# error of order $p$ grows by $2^p$. (All samplers on three schedules: `scidiffuse core convergence`.)
+
+# %%
+steps = (12, 24, 48, 96)
+figure, axes = plt.subplots(figsize=(5, 3), layout="constrained")
+for sampler, order in ((DDIM(), 1), (DPMSolverPP(order=2), 2), (UniPC(order=2, startup="singlestep"), 3)):
+    found = measure(sampler, schedule, steps)
+    axes.loglog(steps, found.errors, "o-", label=f"{type(sampler).__name__}, order {found.measured:.2f}")
+    assert abs(found.measured - order) < 0.35
+axes.set(xlabel="network calls", ylabel="error", xticks=steps, xticklabels=steps)
+axes.minorticks_off()
+_ = axes.legend(frameon=False)
+
+# %% [markdown]
+# ## Guidance: a denoiser around a denoiser
+#
+# *Classifier-free* guidance extrapolates from the unconditional to the conditional answer. At scale 1 it is the
+# conditional model; at scale 4 it is nobody's conditional model, but pushed away from the other components.
+# *Classifier* guidance adds the gradient of any $\log p(c \mid x_t)$: here "not component 1", which the unconditional
+# model was never asked to learn. With the exact classifier it is exact.
+
+
+# %%
+def not_one(x, t):
+    """log p(the component is not 1 | x_t)."""
+    log = mixture._components(x, schedule.alpha(t), schedule.sigma(t))[0].log_softmax(1)
+    return log[:, [0, 2]].logsumexp(1)
+
+
+def draw(model, **options):
+    grid = grids.log_snr(schedule, 30, end=1e-3)
+    return sample(model, DPMSolverPP(order=2), grid, shape=(1500, 2), seed=0, dtype=double, **options).x
+
+
+zero = {"only": torch.zeros(1500, dtype=torch.long)}
+drawn = {
+    "no guidance": draw(denoiser),
+    "classifier-free, scale 1": draw(ClassifierFree(denoiser, scale=1.0, null={"only": -1}), condition=zero),
+    "classifier-free, scale 4": draw(ClassifierFree(denoiser, scale=4.0, null={"only": -1}), condition=zero),
+    "classifier: not component 1": draw(Classifier(denoiser, not_one)),
+}
+rest = GaussianMixture(mixture.means[[0, 2]], mixture.stds[[0, 2]], mixture.weights[[0, 2]])
+truths = [mixture, parts[0], parts[0], rest]
+figure, axes = plt.subplots(1, 4, figsize=(10, 2.7), layout="constrained")
+for one, (name, points), truth in zip(axes, drawn.items(), truths, strict=True):
+    show(one, truth.log_prob(plane), points, name)
+
+assert torch.allclose(drawn["classifier-free, scale 1"].mean(0), mixture.means[0], atol=0.05)
+pushed = drawn["classifier-free, scale 4"].mean(0) - mixture.means[0]
+assert pushed @ (mixture.means[0] - mixture.means[1:].mean(0)) > 0.1
+share = rest._components(drawn["classifier: not component 1"], 1.0, 0.0)[0].softmax(1).mean(0)
+assert torch.allclose(share, rest.weights, atol=0.04)
+
+# %% [markdown]
+# ## Composition of models
+#
+# Two models, one sample. *Or*: what either would give. *And*: points that both find equally likely, on the line where
+# their densities cross. SuperDiff follows both densities along the path, without a divergence.
+
+# %%
+left, right = (
+    GaussianMixture(torch.tensor([[m, 0.0]]), torch.tensor([0.6])).denoiser(schedule) for m in (-1.1, 1.1)
+)
+figure, axes = plt.subplots(1, 2, figsize=(5.4, 2.8), layout="constrained")
+both = GaussianMixture(torch.tensor([[-1.1, 0.0], [1.1, 0.0]]), torch.tensor([0.6, 0.6]))
+superposed = {}
+for one, mode in zip(axes, ("or", "and"), strict=True):
+    superposed[mode] = sample(
+        Ensemble([left, right]), DDPM(), grids.log_snr(schedule, 150, end=1e-3), shape=(1500, 2), seed=0, dtype=double,
+        hooks=[SuperDiff(2, mode)],
+    ).x  # fmt: skip
+    show(one, both.log_prob(plane), superposed[mode], mode, "tab:purple")
+assert superposed["and"][:, 0].abs().max() < 0.1 and abs(superposed["and"][:, 1].std() - 0.6) < 0.05
+assert abs((superposed["or"][:, 0] > 0).double().mean() - 0.5) < 0.05
+
+# %% [markdown]
+# ## Inverse problems
+#
+# A measurement $y = Ax + \text{noise}$ of one mixed coordinate. The exact posterior of a mixture is a mixture too.
+# Three of the solvers, with what each assumes about the covariance of the data given the noisy state: nothing (DPS),
+# one number (ΠGDM), the denoiser's own Jacobian (moment-matched, MMPS).
+
+# %%
+direction, y, noise = torch.tensor([[0.6, 0.8]]), torch.tensor([[0.25]]), 0.2
+across = (direction @ mixture.means.T)[0]
+evidence = mixture.stds**2 + noise**2
+posterior = (mixture.weights.log() - 0.5 * evidence.log() - (y[0] - across) ** 2 / (2 * evidence)).softmax(0)
+gain = mixture.stds**2 / evidence
+centres = mixture.means + gain[:, None] * (y - across[:, None]) * direction
+truth = (posterior[:, None] * centres).sum(0)
+log_posterior = mixture.log_prob(plane) - (y[0] - plane @ direction[0]) ** 2 / (2 * noise**2)
+
+figure, axes = plt.subplots(1, 3, figsize=(8.2, 2.9), layout="constrained")
+errors = {}
+for one, method in zip(axes, (DPS(zeta=0.1), PiGDM(), MMPS()), strict=True):
+    found = reconstruct(
+        denoiser, Matrix(direction), y, noise=noise, method=method, samples=1500, seed=0, dtype=double,
+        grid=grids.log_snr(schedule, 100, end=1e-3),
+    )  # fmt: skip
+    name = type(method).__name__
+    errors[name] = (found.mean[0] - truth).norm().item()
+    show(one, log_posterior, found.x[0], f"{name}: mean off by {errors[name]:.2f}", "tab:orange")
+    print(f"{name:6} {found.calls} calls, misfit {found.misfit.mean():.2f}, error of the mean {errors[name]:.3f}")
+assert errors["MMPS"] < 0.1 and errors["MMPS"] < min(errors["DPS"], errors["PiGDM"])
+
+# %% [markdown]
+# ## Steering: many walkers and a reward
+#
+# A reward is any function of the sample; nothing takes its gradient. Here it counts 2 inside a ring and 0 outside.
+# Feynman-Kac steering resamples groups of walkers on the way, and aims at the density times $e^{r}$, which says what
+# share must lie in the ring. SVDD keeps one of several candidates a step; with a small temperature it climbs.
+
+
+# %%
+def reward(x, step=None):
+    r = x.norm(dim=-1)
+    return 2.0 * ((r > 1.4) & (r < 1.9))
+
+
+grid = grids.log_snr(schedule, 60, end=1e-3)
+steered = sample(
+    denoiser, DDPM("large"), grid, shape=(4000, 2), seed=0, dtype=double, hooks=[FeynmanKac(reward, walkers=100)]
+)
+greedy = svdd(denoiser, DDPM("large"), grid, reward=reward, candidates=6, alpha=0.05, shape=(800, 2), seed=0, dtype=double)
+plain = sample(denoiser, DDPM("large"), grid, shape=(4000, 2), seed=0, dtype=double)
+
+exact = mixture.sample(400_000, torch.Generator().manual_seed(0))
+inside = (reward(exact) > 0).double().mean().item()
+wanted = inside * math.e**2 / (inside * math.e**2 + 1 - inside)
+figure, axes = plt.subplots(1, 3, figsize=(8.2, 2.9), layout="constrained")
+log_tilted = mixture.log_prob(plane) + reward(plane)
+for one, (name, run, log) in zip(
+    axes,
+    [
+        ("no reward", plain, mixture.log_prob(plane)),
+        ("Feynman-Kac", steered, log_tilted),
+        ("SVDD, greedy", greedy, log_tilted),
+    ],
+    strict=True,
+):
+    share = (reward(run.x) > 0).double().mean().item()
+    one.add_patch(plt.Circle((0, 0), 1.9, color="0.92", zorder=0))
+    one.add_patch(plt.Circle((0, 0), 1.4, color="white", zorder=0))
+    show(one, mixture.log_prob(plane), run.x, f"{name}: {share:.0%} in the ring", "tab:green")
+    if name == "Feynman-Kac":
+        print(f"share in the ring: {inside:.3f} without reward, {wanted:.3f} by the tilt, {share:.3f} steered")
+        assert abs(share - wanted) < 0.05
+assert (reward(greedy.x) > 0).double().mean() > wanted + 0.1
+
+# %% [markdown]
+# ## All at once
+#
+# Guidance composes by nesting. Conditions stand inside, measurements around them, rewards act on the answer of the
+# whole nest: component 0, of which $y$ was measured, preferably with a large second coordinate. (The same order, on
+# Gaussians and against the closed form: `tests/core/test_composed_guidance.py`.)
+
+# %%
+model = ClassifierFree(denoiser, scale=1.0, null={"only": -1})
+y0 = torch.tensor([[1.3]])
+composed = reconstruct(
+    model, Matrix(direction), y0, noise=noise, method=MMPS(), sampler=DDPM("large"), samples=2000, seed=0,
+    grid=grid, condition={"only": torch.zeros(1, dtype=torch.long)}, dtype=double,
+    hooks=[FeynmanKac(lambda x, step: 3.0 * x[:, 1], walkers=100)],
+)  # fmt: skip
+cov = torch.linalg.inv(torch.eye(2) / mixture.stds[0] ** 2 + direction.T @ direction / noise**2)
+mean = mixture.means[0] + cov @ direction[0] * (y0[0] - direction[0] @ mixture.means[0]) / noise**2
+tilted = mean + cov @ torch.tensor([0.0, 3.0])
+figure, axes = plt.subplots(figsize=(3, 3), layout="constrained")
+gap = plane - tilted
+show(axes, -0.5 * ((gap @ torch.linalg.inv(cov)) * gap).sum(1), composed.x[0], "condition, measurement, reward", "tab:red")
+assert (composed.mean[0] - tilted).norm() < 0.05
+print("mean", composed.mean[0].numpy().round(3), "exact", tilted.numpy().round(3))
+
+# %% [markdown]
+# ## Likelihood
+#
+# The probability-flow ODE carries a density with it: the log-likelihood of any point, exact up to the ODE solver. A
+# stochastic run can keep the density of its samples without any divergence, with an error that falls with the steps.
+
+# %%
+points = mixture.sample(64, torch.Generator().manual_seed(1))
+ends = grids.log_snr(schedule, 1, start=1.0, end=1e-3)
+ode = log_likelihood(denoiser, points, ends, rtol=1e-9, atol=1e-9, prior=lambda x, t: mixture.log_prob(x, schedule, t))
+exact = mixture.log_prob(points, schedule, 1e-3)
+assert (ode.log_prob - exact).abs().max() < 1e-6
+
+run = sample(
+    denoiser, DDPM(), grids.log_snr(schedule, 400, end=1e-3), shape=(500, 2), seed=0, dtype=double, hooks=[ItoDensity()]
+)
+kept = run.state.aux["log_q"]
+known = mixture.log_prob(run.x, schedule, 1e-3)
+error = (kept - known).square().mean().sqrt().item()
+figure, axes = plt.subplots(1, 2, figsize=(6.4, 2.9), layout="constrained")
+for one, a, b, name in ((axes[0], exact, ode.log_prob, "ODE"), (axes[1], known, kept, f"along the path, ±{error:.2f}")):
+    one.axline((-4, -4), slope=1, color="0.6", linewidth=0.8)
+    one.scatter(a, b, s=6, alpha=0.6, linewidths=0)
+    one.set(xlabel="exact log density", ylabel="found", title=name)
+assert error < 0.4
+print(f"ODE: largest error {(ode.log_prob - exact).abs().max():.1e} in {ode.calls} calls; Itô: {error:.2f} nats")
+
+# %% [markdown]
+# ## Diagnostics: which samples did the data never contain?
+#
+# A network is smooth where the truth jumps, so between two modes it answers with something in between, and samples
+# that end up there are hallucinations. They can be told by their trajectory: the data prediction keeps changing its
+# mind. Here a network's smoothness is imitated by averaging the exact denoiser over a small neighbourhood.
+
+# %%
+modes = torch.cartesian_prod(torch.tensor([-1.5, 0.0, 1.5]), torch.tensor([-1.5, 0.0, 1.5]))
+nine = GaussianMixture(modes, torch.full((9,), 0.05))
+angle = torch.arange(8) * (math.pi / 4)
+around = torch.cat([torch.zeros(1, 2), 0.2 * torch.stack([angle.cos(), angle.sin()], 1)])
+
+
+def smooth(x, t):
+    a, s = schedule.alpha(t)[:1], schedule.sigma(t)[:1]
+    near = (x + around[:, None] * a).reshape(-1, 2)
+    return nine.data(near, a, s).reshape(9, -1, 2).mean(0)
+
+
+sloppy = Denoiser(smooth, schedule, prediction="data", label=lambda schedule, t: t)
