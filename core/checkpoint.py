@@ -138,6 +138,7 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{_TEMPORARY}{os.getpid()}.safetensors"
     save_file(flat, partial, metadata={"format": "pt"})
+    partial.chmod(0o644)  # safetensors writes for the owner alone
     _flush(partial)
     digest = _sha256(partial)
     name = f"tensors-{digest[:12]}.safetensors"

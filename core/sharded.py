@@ -393,6 +393,7 @@ def _write(path: Path, x: Tree, slots: range, key: str) -> None:
     about = {"run": key, "start": slots.start, "stop": slots.stop, "digest": _digest_of(tensors)}
     partial = path.with_name(f"{_PARTIAL}{os.getpid()}-{path.name}")
     save_file(tensors, partial, metadata={"shard": json.dumps(about)})  # one entry: their order is not fixed
+    partial.chmod(0o644)  # safetensors writes for the owner alone
     _flush(partial)
     os.replace(partial, path)
     for left in path.parent.glob(f"{_PARTIAL}*-{path.name}"):  # of a process that was killed in the middle

@@ -122,7 +122,7 @@ def demo(folder: Path) -> Section:
                 "coverage_80": "-" if f"{label}".endswith("point") else row["coverage_80"],
                 "windows": str(len(actual)),
             }
-        ours, naive, strong = (scores[label]["wql_gluonts"] for label in rivals)
+        ours, strong, naive = (scores[label]["wql_gluonts"] for label in rivals)
         sentences.append(
             f"{NAMES[name].capitalize()}, {len(actual)} windows: wQL {ours:.4f}, {_distance(ours, naive)} the seasonal "
             f"naive point forecast ({naive:.4f}) and {_distance(ours, strong)} the same with intervals ({strong:.4f})."

@@ -29,7 +29,6 @@ is left at the end, and stops (or warns) with the remedy.
 
 from __future__ import annotations
 
-import copy
 import warnings
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -38,6 +37,8 @@ import torch
 from torch import Tensor
 
 from ..core.denoisers import Denoiser, Prediction
+from ..core.guidance import Guidance
+from ..core.guidance.batched import tilted
 from ..core.hooks import Hook, Step
 from ..core.samplers.state import State
 
@@ -124,7 +125,7 @@ class _Guided(Prediction):
     gradient: Tensor
 
 
-class SelfGuided:
+class SelfGuided(Guidance):
     """A denoiser around a denoiser that guides towards observations.
 
     Call it with the conditions ``values`` and ``observed`` (both of the state's shape, (B, L, K); ``observed`` boolean)
@@ -145,48 +146,25 @@ class SelfGuided:
         guidance: MSEGuidance | QuantileGuidance,
         rule: Literal["ddim", "ddpm"] = "ddim",
     ) -> None:
+        super().__init__(denoiser)
         if rule not in ("ddim", "ddpm"):
             raise ValueError(f"rule must be 'ddim' or 'ddpm', got {rule!r}")
         if denoiser.schedule.family != "gaussian":
             raise ValueError(f"self-guidance is derived for Gaussian noise, got {denoiser.schedule!r}")
-        self.denoiser, self.guidance, self.rule = denoiser, guidance, rule
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "denoiser":  # not set yet: while copying
-            raise AttributeError(name)
-        return getattr(self.denoiser, name)
+        self.guidance, self.rule = guidance, rule
 
     def __repr__(self) -> str:
         return f"SelfGuided({self.denoiser!r}, {self.guidance!r}, rule={self.rule!r})"
 
-    def _around(self, denoiser: Denoiser) -> SelfGuided:
-        other = copy.copy(self)
-        other.denoiser = denoiser
-        return other
-
-    def on(self, space: Any) -> SelfGuided:
-        """The same guidance on states of another space."""
-        return self._around(self.denoiser.on(space))
-
-    def in_half(self, dtype: torch.dtype | None) -> SelfGuided:
-        """The same guidance with the network in half precision."""
-        return self._around(self.denoiser.in_half(dtype))
-
-    def __call__(
-        self,
-        x: Tensor,
-        t: Any,
-        *,
-        values: Tensor,
-        observed: Tensor,
-        level: Tensor | None = None,
-        **condition: Any,
-    ) -> Prediction:
+    def __call__(self, x: Tensor, t: Any, **condition: Any) -> Prediction:
         """The guided prediction at x (B, L, K) and scalar time t.
 
         Raises:
-            ValueError: shapes that differ, or a time for each element.
+            ValueError: missing observations, shapes that differ, or a time for each element.
         """
+        if "values" not in condition or "observed" not in condition:
+            raise ValueError("self-guidance needs the conditions 'values' and 'observed', of the state's shape")
+        values, observed, level = (condition.pop(name, None) for name in ("values", "observed", "level"))
         if values.shape != x.shape or observed.shape != x.shape:
             raise ValueError(
                 f"values and observed must have the state's shape {tuple(x.shape)}, got {tuple(values.shape)} and "
@@ -201,13 +179,8 @@ class SelfGuided:
             (gradient,) = torch.autograd.grad(energy.sum(), z)
         data, noise = pred.data.detach(), pred.noise.detach()
         plain = Prediction(pred.denoiser, x, pred.t, pred.raw.detach(), pred.reference, data, noise)
-        if self.rule == "ddim":
-            s = self.guidance.scale
-            schedule: Any = self.denoiser.schedule
-            alpha, sigma = schedule.alpha(float(t)), schedule.sigma(float(t))
-            noise = noise.add(gradient, alpha=s * sigma)
-            data = data.sub(gradient, alpha=s * sigma * sigma / alpha)
-        out = _Guided(pred.denoiser, x, pred.t, plain.raw, pred.reference, data, noise, {"unguided": plain})
+        told = tilted(plain, gradient, -self.guidance.scale) if self.rule == "ddim" else plain
+        out = _Guided(pred.denoiser, x, pred.t, plain.raw, pred.reference, told.data, told.noise, {"unguided": plain})
         out.gradient = gradient
         return out
 
