@@ -25,11 +25,11 @@ import math
 import matplotlib.pyplot as plt
 import torch
 
-from scidiffuse.core import DDIM, DDPM, ClassifierFree, Denoiser, DPMSolverPP, Record, UniPC, VPLinear, grids, sample
+from scidiffuse.core import DDIM, DDPM, ClassifierFree, Denoiser, DPMSolverPP, UniPC, VPLinear, grids, sample
 from scidiffuse.core.closed_form import GaussianMixture
 from scidiffuse.core.composition import Ensemble, SuperDiff
 from scidiffuse.core.convergence import measure
-from scidiffuse.core.diagnostics import TrajectoryVariance, keep, trajectory_variance
+from scidiffuse.core.diagnostics import TrajectoryVariance, keep, rank_histogram, trajectory_variance
 from scidiffuse.core.guidance import Classifier
 from scidiffuse.core.inverse import DPS, MMPS, PiGDM, reconstruct
 from scidiffuse.core.likelihood import ItoDensity, log_likelihood
@@ -166,127 +166,177 @@ assert abs((superposed["or"][:, 0] > 0).double().mean() - 0.5) < 0.05
 # %% [markdown]
 # ## Inverse problems
 #
-# A measurement $y = Ax + \text{noise}$ of one mixed coordinate. The exact posterior of a mixture is a mixture too.
-# Three of the solvers, with what each assumes about the covariance of the data given the noisy state: nothing (DPS),
-# one number (ΠGDM), the denoiser's own Jacobian (moment-matched, MMPS).
+# A measurement $y = Ax + \text{noise}$ of one mixed coordinate. The exact posterior of a mixture is a mixture too, here
+# with most of its mass in the upper left. Three of the solvers, by what each assumes about the covariance of the data
+# given the noisy state: nothing (DPS), one number (ΠGDM), the denoiser's own Jacobian (moment-matched, MMPS).
 
 # %%
 direction, y, noise = torch.tensor([[0.6, 0.8]]), torch.tensor([[0.25]]), 0.2
 across = (direction @ mixture.means.T)[0]
 evidence = mixture.stds**2 + noise**2
 posterior = (mixture.weights.log() - 0.5 * evidence.log() - (y[0] - across) ** 2 / (2 * evidence)).softmax(0)
-gain = mixture.stds**2 / evidence
-centres = mixture.means + gain[:, None] * (y - across[:, None]) * direction
-truth = (posterior[:, None] * centres).sum(0)
-log_posterior = mixture.log_prob(plane) - (y[0] - plane @ direction[0]) ** 2 / (2 * noise**2)
+centres = mixture.means + (mixture.stds**2 / evidence)[:, None] * (y - across[:, None]) * direction
 
+
+def log_likelihood_of_y(x, step=None):
+    return -((x @ direction[0] - y[0]) ** 2) / (2 * noise**2)
+
+
+def judge(x):
+    """The modes' shares, and the largest distance of a main mode's mean from the exact one."""
+    nearest = torch.cdist(x, centres).argmin(1)
+    shares = torch.bincount(nearest, minlength=3) / len(x)
+    return shares, max((x[nearest == k].mean(0) - centres[k]).norm().item() for k in (0, 1))
+
+
+log_posterior = mixture.log_prob(plane) + log_likelihood_of_y(plane)
+found = {}
 figure, axes = plt.subplots(1, 3, figsize=(8.2, 2.9), layout="constrained")
-errors = {}
+print(f"exact    shares {posterior.numpy().round(2)}")
 for one, method in zip(axes, (DPS(zeta=0.1), PiGDM(), MMPS()), strict=True):
-    found = reconstruct(
+    run = reconstruct(
         denoiser, Matrix(direction), y, noise=noise, method=method, samples=1500, seed=0, dtype=double,
         grid=grids.log_snr(schedule, 100, end=1e-3),
     )  # fmt: skip
     name = type(method).__name__
-    errors[name] = (found.mean[0] - truth).norm().item()
-    show(one, log_posterior, found.x[0], f"{name}: mean off by {errors[name]:.2f}", "tab:orange")
-    print(f"{name:6} {found.calls} calls, misfit {found.misfit.mean():.2f}, error of the mean {errors[name]:.3f}")
-assert errors["MMPS"] < 0.1 and errors["MMPS"] < min(errors["DPS"], errors["PiGDM"])
+    found[name] = judge(run.x[0])
+    show(one, log_posterior, run.x[0], f"{name}: {found[name][0][1]:.0%} upper left", "tab:orange")
+    print(f"{name:8} shares {found[name][0].numpy().round(2)}, modes off by {found[name][1]:.2f}, {run}")
+assert found["MMPS"][1] < 0.1  # each mode is right ...
+assert all(shares[1] < posterior[1] - 0.1 for shares, _ in found.values())  # ... their shares are not
 
 # %% [markdown]
+# Every solver finds the modes, and none gives them their shares: all replace $p(y \mid x_t)$ by one Gaussian, which a
+# multimodal law far from the data is not. On Gaussian data MMPS is exact (`benchmarks/inverse.py`). If the shares
+# matter, many walkers can put them right.
+#
 # ## Steering: many walkers and a reward
 #
-# A reward is any function of the sample; nothing takes its gradient. Here it counts 2 inside a ring and 0 outside.
-# Feynman-Kac steering resamples groups of walkers on the way, and aims at the density times $e^{r}$, which says what
-# share must lie in the ring. SVDD keeps one of several candidates a step; with a small temperature it climbs.
+# A reward is any function of the sample; nothing takes its gradient. Feynman-Kac steering carries groups of walkers,
+# weighs them by what they promise, resamples them, and aims at the density times $e^{r}$. With the log-likelihood of
+# the same measurement as the reward that is the posterior, exactly, the more walkers the better. The second reward
+# is 2 inside a ring and 0 outside. SVDD keeps the best of several candidates a step: it
+# climbs, and samples no stated law.
 
 
 # %%
-def reward(x, step=None):
+def ring(x, step=None):
     r = x.norm(dim=-1)
     return 2.0 * ((r > 1.4) & (r < 1.9))
 
 
 grid = grids.log_snr(schedule, 60, end=1e-3)
-steered = sample(
-    denoiser, DDPM("large"), grid, shape=(4000, 2), seed=0, dtype=double, hooks=[FeynmanKac(reward, walkers=100)]
-)
-greedy = svdd(denoiser, DDPM("large"), grid, reward=reward, candidates=6, alpha=0.05, shape=(800, 2), seed=0, dtype=double)
-plain = sample(denoiser, DDPM("large"), grid, shape=(4000, 2), seed=0, dtype=double)
+options = {"seed": 0, "dtype": double}
 
-exact = mixture.sample(400_000, torch.Generator().manual_seed(0))
-inside = (reward(exact) > 0).double().mean().item()
-wanted = inside * math.e**2 / (inside * math.e**2 + 1 - inside)
+
+def steer(reward):
+    hooks = [FeynmanKac(reward, walkers=100)]
+    return sample(denoiser, DDPM("large"), grid, shape=(4000, 2), hooks=hooks, **options).x
+
+
+by_likelihood, by_ring = steer(log_likelihood_of_y), steer(ring)
+climbed = svdd(denoiser, DDPM("large"), grid, reward=ring, candidates=8, alpha=0.0, shape=(1000, 2), **options).x
+
+exact = ring(mixture.sample(400_000, torch.Generator().manual_seed(0))) > 0
+wanted = torch.sigmoid(torch.logit(exact.double().mean()) + 2.0).item()  # the odds of the ring, times e^2
+inside = {name: (ring(x) > 0).double().mean().item() for name, x in (("FK", by_ring), ("SVDD", climbed))}
+shares = judge(by_likelihood)[0]
 figure, axes = plt.subplots(1, 3, figsize=(8.2, 2.9), layout="constrained")
-log_tilted = mixture.log_prob(plane) + reward(plane)
-for one, (name, run, log) in zip(
-    axes,
-    [
-        ("no reward", plain, mixture.log_prob(plane)),
-        ("Feynman-Kac", steered, log_tilted),
-        ("SVDD, greedy", greedy, log_tilted),
-    ],
-    strict=True,
-):
-    share = (reward(run.x) > 0).double().mean().item()
-    one.add_patch(plt.Circle((0, 0), 1.9, color="0.92", zorder=0))
-    one.add_patch(plt.Circle((0, 0), 1.4, color="white", zorder=0))
-    show(one, mixture.log_prob(plane), run.x, f"{name}: {share:.0%} in the ring", "tab:green")
-    if name == "Feynman-Kac":
-        print(f"share in the ring: {inside:.3f} without reward, {wanted:.3f} by the tilt, {share:.3f} steered")
-        assert abs(share - wanted) < 0.05
-assert (reward(greedy.x) > 0).double().mean() > wanted + 0.1
+show(axes[0], log_posterior, by_likelihood, f"FK, measurement: {shares[1]:.0%} upper left", "tab:green")
+show(axes[1], mixture.log_prob(plane), by_ring, f"FK: {inside['FK']:.0%} in the ring, by theory {wanted:.0%}", "tab:green")
+show(axes[2], mixture.log_prob(plane), climbed, f"SVDD: {inside['SVDD']:.0%} in the ring", "tab:green")
+for one in axes[1:]:
+    for radius in (1.4, 1.9):
+        one.add_patch(plt.Circle((0, 0), radius, fill=False, color="tab:red", linewidth=0.8, linestyle="--"))
+assert (shares - posterior).abs().max() < 0.05
+assert abs(inside["FK"] - wanted) < 0.04 and inside["SVDD"] > wanted + 0.04
 
 # %% [markdown]
 # ## All at once
 #
-# Guidance composes by nesting. Conditions stand inside, measurements around them, rewards act on the answer of the
-# whole nest: component 0, of which $y$ was measured, preferably with a large second coordinate. (The same order, on
-# Gaussians and against the closed form: `tests/core/test_composed_guidance.py`.)
+# Guidance composes by nesting: conditions inside, measurements around them, and rewards act on the answer of the whole
+# nest. Component 0; of which $y = 1.7$ was measured; preferably with a large second coordinate. Each of the three is
+# Gaussian, so the exact law is known after every one. (The same on full covariances: `tests/core`.)
 
 # %%
-model = ClassifierFree(denoiser, scale=1.0, null={"only": -1})
-y0 = torch.tensor([[1.3]])
-composed = reconstruct(
-    model, Matrix(direction), y0, noise=noise, method=MMPS(), sampler=DDPM("large"), samples=2000, seed=0,
-    grid=grid, condition={"only": torch.zeros(1, dtype=torch.long)}, dtype=double,
-    hooks=[FeynmanKac(lambda x, step: 3.0 * x[:, 1], walkers=100)],
-)  # fmt: skip
-cov = torch.linalg.inv(torch.eye(2) / mixture.stds[0] ** 2 + direction.T @ direction / noise**2)
-mean = mixture.means[0] + cov @ direction[0] * (y0[0] - direction[0] @ mixture.means[0]) / noise**2
-tilted = mean + cov @ torch.tensor([0.0, 3.0])
-figure, axes = plt.subplots(figsize=(3, 3), layout="constrained")
-gap = plane - tilted
-show(axes, -0.5 * ((gap @ torch.linalg.inv(cov)) * gap).sum(1), composed.x[0], "condition, measurement, reward", "tab:red")
-assert (composed.mean[0] - tilted).norm() < 0.05
-print("mean", composed.mean[0].numpy().round(3), "exact", tilted.numpy().round(3))
+inner = ClassifierFree(denoiser, scale=1.0, null={"only": -1})
+prefer = FeynmanKac(lambda x, step: 3.0 * x[:, 1], walkers=100)
+one_condition, y0 = {"only": torch.zeros(1, dtype=torch.long)}, torch.tensor([[1.7]])
+
+
+def composed(hooks):
+    return reconstruct(
+        inner, Matrix(direction), y0, noise=noise, method=MMPS(), sampler=DDPM("large"), samples=2000, seed=0,
+        grid=grid, condition=one_condition, hooks=hooks, dtype=double,
+    ).x[0]  # fmt: skip
+
+
+cov0 = mixture.stds[0] ** 2 * torch.eye(2)
+cov1 = torch.linalg.inv(torch.linalg.inv(cov0) + direction.T @ direction / noise**2)
+mean1 = mixture.means[0] + cov1 @ direction[0] * (y0[0] - direction[0] @ mixture.means[0]) / noise**2
+stages = {
+    "condition": (draw(inner, condition=zero), mixture.means[0], cov0),
+    "... and measurement": (composed([]), mean1, cov1),
+    "... and reward": (composed([prefer]), mean1 + 3.0 * cov1[:, 1], cov1),
+}
+figure, axes = plt.subplots(1, 3, figsize=(8.2, 2.9), layout="constrained")
+for one, (name, (points, mean, cov)) in zip(axes, stages.items(), strict=True):
+    gap = plane - mean
+    show(one, -0.5 * ((gap @ torch.linalg.inv(cov)) * gap).sum(1), points, name, "tab:red")
+    print(f"{name:20} mean {points.mean(0).numpy().round(2)}, exact {mean.numpy().round(2)}")
+    assert (points.mean(0) - mean).norm() < 0.05
+    assert (points.T.cov() - cov).abs().max() < 0.02
 
 # %% [markdown]
 # ## Likelihood
 #
 # The probability-flow ODE carries a density with it: the log-likelihood of any point, exact up to the ODE solver. A
-# stochastic run can keep the density of its samples without any divergence, with an error that falls with the steps.
+# stochastic run can keep the density of its own samples without any divergence (Itô); its error falls with the steps,
+# slowly.
 
 # %%
 points = mixture.sample(64, torch.Generator().manual_seed(1))
-ends = grids.log_snr(schedule, 1, start=1.0, end=1e-3)
+ends = grids.log_snr(schedule, 1, end=1e-3)
 ode = log_likelihood(denoiser, points, ends, rtol=1e-9, atol=1e-9, prior=lambda x, t: mixture.log_prob(x, schedule, t))
 exact = mixture.log_prob(points, schedule, 1e-3)
-assert (ode.log_prob - exact).abs().max() < 1e-6
 
-run = sample(
-    denoiser, DDPM(), grids.log_snr(schedule, 400, end=1e-3), shape=(500, 2), seed=0, dtype=double, hooks=[ItoDensity()]
-)
-kept = run.state.aux["log_q"]
-known = mixture.log_prob(run.x, schedule, 1e-3)
-error = (kept - known).square().mean().sqrt().item()
+times = grids.log_snr(schedule, 600, end=0.02)
+run = sample(denoiser, DDPM(), times, shape=(500, 2), hooks=[ItoDensity(tolerance=1.0)], **options)
+kept, known = run.state.aux["log_q"], mixture.log_prob(run.x, schedule, 0.02)
+errors = (ode.log_prob - exact).abs().max().item(), (kept - known).square().mean().sqrt().item()
 figure, axes = plt.subplots(1, 2, figsize=(6.4, 2.9), layout="constrained")
-for one, a, b, name in ((axes[0], exact, ode.log_prob, "ODE"), (axes[1], known, kept, f"along the path, ±{error:.2f}")):
+axes[0].set_title(f"ODE: largest error {errors[0]:.0e}")
+axes[1].set_title(f"Itô, 600 steps: error {errors[1]:.2f} nats")
+for one, a, b in ((axes[0], exact, ode.log_prob), (axes[1], known, kept)):
     one.axline((-4, -4), slope=1, color="0.6", linewidth=0.8)
-    one.scatter(a, b, s=6, alpha=0.6, linewidths=0)
-    one.set(xlabel="exact log density", ylabel="found", title=name)
-assert error < 0.4
-print(f"ODE: largest error {(ode.log_prob - exact).abs().max():.1e} in {ode.calls} calls; Itô: {error:.2f} nats")
+    one.scatter(a, b, s=8, alpha=0.5, linewidths=0)
+    one.set(xlabel="exact log density", ylabel="found", xlim=(-6, 0), ylim=(-6, 0), aspect="equal")
+assert errors[0] < 1e-6 and errors[1] < 0.5
+
+# %% [markdown]
+# ## Diagnostics: is a posterior calibrated?
+#
+# Where nothing is known exactly one can still ask this: draw a truth from the prior, measure it, reconstruct. If the
+# samples are draws of the posterior, the rank of the truth among them is uniform. A hump says too wide, horns too
+# narrow; the grey band is what chance allows.
+
+# %%
+cases, count = 300, 24
+truths = mixture.sample(cases, torch.Generator().manual_seed(2))
+measured = truths @ direction.T + noise * torch.randn(cases, 1, generator=torch.Generator().manual_seed(3))
+figure, axes = plt.subplots(1, 3, figsize=(8.2, 2.6), sharey=True, layout="constrained")
+spread = {}
+for one, method in zip(axes, (DPS(zeta=0.1), PiGDM(), MMPS()), strict=True):
+    run = reconstruct(
+        denoiser, Matrix(direction), measured, noise=noise, method=method, sampler=DDPM("large"), samples=count, seed=0,
+        dtype=double, grid=grid,
+    )  # fmt: skip
+    along = (run.x @ direction[0]).T  # the measured coordinate, samples first
+    histogram = rank_histogram(along, truths @ direction[0], bins=12)
+    histogram.plot(one)
+    p = spread[type(method).__name__] = histogram.p_min
+    one.set_title(f"{type(method).__name__}: p = {p:.2g}")
+print(spread)
 
 # %% [markdown]
 # ## Diagnostics: which samples did the data never contain?

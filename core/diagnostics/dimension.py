@@ -5,8 +5,8 @@ along it. With u = x + kappa n the noised data (kappa = sigma / alpha), q their 
 
     LID(x, kappa) = n + kappa^2 (tr grad^2 log q + |grad log q|^2)          (`local_dimension`)
 
-is d log q / d log kappa + n, and goes to k as kappa -> 0: a Gaussian of k dimensions blurred by kappa has a density that
-falls like kappa^(k - n). In terms of the predicted noise e(x_t) at x_t = alpha x + beta y this is
+is n + d log q / d log kappa, and goes to k as kappa -> 0: a Gaussian of k dimensions blurred by kappa has a density
+that falls like kappa^(k - n). In terms of the predicted noise e(x_t) at x_t = alpha x + beta y this is
 
     LID = n - sigma tr(de/dx_t) + |e|^2,        sigma s(x_t) = -e(x_t).
 
@@ -28,6 +28,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -122,7 +123,7 @@ def local_dimension(
     """
     space = _check(denoiser, x, space)
     levels = tuple(float(k) for k in levels)
-    if len(levels) < least or any(b <= a for a, b in zip(levels, levels[1:], strict=False)) or not levels[0] > 0.0:
+    if len(levels) < least or any(b <= a for a, b in pairwise(levels)) or not levels[0] > 0.0:
         raise ValueError(f"levels must be at least {least} increasing positive noise levels, got {levels}")
     if divergence not in ("exact", "hutchinson"):
         raise ValueError(f'divergence must be "exact" or "hutchinson", got {divergence!r}')
@@ -159,8 +160,8 @@ def local_dimension(
         lost = (~found).nonzero().flatten().tolist()
         worst = ", ".join(f"{v:.3g}" for v in curve[:, lost[0]].tolist())
         warnings.warn(
-            f"{len(lost)} of {size} points have no plateau over noise levels {levels[0]:.3g} to {levels[-1]:.3g} (point "
-            f"{lost[0]}: {worst}): their dimension is nan; use other levels, or a network trained at smaller noise",
+            f"{len(lost)} of {size} points have no plateau over noise levels {levels[0]:.3g} to {levels[-1]:.3g} "
+            f"(point {lost[0]}: {worst}): their dimension is nan; use other levels, or train at smaller noise",
             stacklevel=2,
         )
     return Dimension(torch.tensor(levels, dtype=torch.float64), curve, asymmetry, value, plateau)
@@ -239,7 +240,9 @@ def score_rank(
 def _check(denoiser: Any, x: Tree, space: Space | None) -> Space:
     schedule = denoiser.schedule
     if schedule.family != "gaussian":
-        raise ValueError(f"{schedule!r} has Student-t noise and no Gaussian score: its dimension formula is not this one")
+        raise ValueError(
+            f"{schedule!r} has Student-t noise and no Gaussian score: its dimension formula is not this one"
+        )
     if isinstance(schedule, ProductSchedule) or schedule.elementwise or schedule.basis is not None:
         raise ValueError(f"the dimension needs one noise level for the whole state, got {schedule!r}")
     if denoiser.needs_state:
@@ -277,7 +280,8 @@ def _flipd(
         denoiser = denoiser.on(space)
     with torch.inference_mode(False), torch.enable_grad():
         at = tree_map(
-            lambda leaf: leaf.detach().clone().requires_grad_(True), _noised(denoiser, space.project(x), None, t, reference)
+            lambda leaf: leaf.detach().clone().requires_grad_(True),
+            _noised(denoiser, space.project(x), None, t, reference),
         )
         e = space.project(denoiser(space.project(at), t, reference=reference, **condition).noise)
         if not all(leaf.requires_grad for leaf in leaves(e)):

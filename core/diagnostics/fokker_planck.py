@@ -116,7 +116,7 @@ def fokker_planck(
             "use a Gaussian schedule"
         )
     if isinstance(schedule, ProductSchedule) or schedule.elementwise or schedule.basis is not None:
-        raise ValueError(f"the Fokker-Planck residual needs one f(t) and one g(t) for the whole state, got {schedule!r}")
+        raise ValueError(f"the residual needs one f(t) and one g(t) for the whole state, got {schedule!r}")
     if denoiser.needs_state:
         raise ValueError(f"{denoiser!r} depends on a run's state and has no score of its own")
     if divergence not in ("exact", "hutchinson"):
@@ -150,7 +150,7 @@ def fokker_planck(
         return space.project(pred.score)
 
     with torch.inference_mode(False), torch.enable_grad():
-        x = tree_map(lambda leaf: _leaf(leaf, differentiable), x)
+        x = tree_map(_leaf, x)
         clock = t.clone().requires_grad_(time == "exact")
         s = score(x, clock)
         if not all(leaf.requires_grad for leaf in leaves(s)):
@@ -164,8 +164,7 @@ def fokker_planck(
             drift = tree_map(lambda a, y: a + expand(shift, y) * y, drift, space.project(reference))
         div: Any = 0.0
         for u in basis(space, x) if directions is None else directions:
-            (row,) = _vjp([s], [x], [u])
-            div = div + contract(row, u)
+            div = div + contract(_vjp(s, x, u), u)
         if directions is not None:
             div = div / len(directions)
         total = 0.5 * g2 * (div + inner(space, s, s)) - inner(space, drift, s)
@@ -198,16 +197,15 @@ def fokker_planck_loss(denoiser: Any, x: Tree, t: Any, *, m: float = 2.0, **opti
     return fokker_planck(denoiser, x, t, differentiable=True, **options).loss(m)
 
 
-def _leaf(leaf: Tensor, differentiable: bool) -> Tensor:
+def _leaf(leaf: Tensor) -> Tensor:
     if not leaf.is_floating_point():
         raise TypeError(f"x must be floating point, got {leaf.dtype}")
     return leaf.detach().clone().requires_grad_(True)
 
 
 def _inner_time(schedule: Any, t: Any, n: int, device: Any) -> Tensor:
-    if isinstance(t, Tensor):
-        if t.ndim > 1 or (t.ndim == 1 and len(t) != n):
-            raise ValueError(f"t must be a float or have shape (B,) = ({n},): one time a sample; got {tuple(t.shape)}")
+    if isinstance(t, Tensor) and (t.ndim > 1 or (t.ndim == 1 and len(t) != n)):
+        raise ValueError(f"t must be a float or have shape (B,) = ({n},): one time a sample; got {tuple(t.shape)}")
     schedule.check_time(t)
     t = torch.as_tensor(t, dtype=torch.float64, device=device).detach().expand(n).clone()
     low, high = schedule.domain
@@ -226,25 +224,13 @@ def _coefficients(schedule: Any, t: Tensor, like: Tensor) -> tuple[Tensor, Tenso
     return schedule.g2(t), f, schedule.derivatives(t)[1] - f * schedule.beta(t)
 
 
-def _vjp(outputs: list[Tree], inputs: list[Tree], vectors: list[Tree]) -> list[Tree]:
-    """Vector-Jacobian products that can be differentiated again, in the shape of each input."""
-    out = [leaf for tree in outputs for leaf in leaves(tree)]
-    vec = [tree[name] if name is not None else tree for o, tree in zip(outputs, vectors, strict=True) for name in _names(o)]
-    rows = torch.autograd.grad(
-        out, [leaf for tree in inputs for leaf in leaves(tree)], vec, create_graph=True, retain_graph=True,
-        allow_unused=True,
-    )  # fmt: skip
-    rest = iter(rows)
-
-    def fill(leaf: Tensor) -> Tensor:
-        row = next(rest)
-        return torch.zeros_like(leaf) if row is None else row
-
-    return [tree_map(fill, tree) for tree in inputs]
-
-
-def _names(tree: Tree) -> list[Any]:
-    return list(tree) if isinstance(tree, dict) else [None]
+def _vjp(s: Tree, x: Tree, u: Tree) -> Tree:
+    """J^T u, which can be differentiated again."""
+    names = list(s) if isinstance(s, dict) else None
+    outputs, vectors = (leaves(s), leaves(u)) if names is None else ([s[k] for k in names], [u[k] for k in names])
+    rows = torch.autograd.grad(outputs, leaves(x), vectors, create_graph=True, retain_graph=True, allow_unused=True)
+    filled = [torch.zeros_like(leaf) if row is None else row for row, leaf in zip(rows, leaves(x), strict=True)]
+    return dict(zip(x, filled, strict=True)) if isinstance(x, dict) else filled[0]
 
 
 def _ascent(space: Space, gradient: Tree) -> Tree:

@@ -32,6 +32,7 @@ from ..likelihood.measure import check_space, inner
 from ..sample import Result
 from ..samplers.base import LinearSampler
 from ..samplers.state import State
+from ..schedules import ProductSchedule
 from ..spaces import Space, default_space
 from ..tree import Tree, batch_size, leaves, tree_map
 
@@ -110,12 +111,10 @@ class TrajectoryVariance(Hook):
         if times is not None and times[0] < times[-1]:
             raise ValueError("this run goes towards the noise: the variance is that of a run towards the data")
         if self.between is not None:
-            kappa = step.schedule.kappa(t) if not hasattr(step.schedule, "leaves") else step.schedule.clock(t)
-            if hasattr(step.schedule, "leaves"):
-                kappa = math.exp(-kappa) if isinstance(kappa, float) else torch.exp(-kappa)
-            if isinstance(kappa, Tensor) and kappa.ndim > 1 or step.schedule.basis is not None:
+            if isinstance(step.schedule, ProductSchedule) or step.schedule.elementwise:
                 raise ValueError(f"{step.schedule!r} has no single noise level; use last= instead of between=")
             low, high = self.between
+            kappa = step.schedule.kappa(t)
             if isinstance(kappa, Tensor):
                 return ((kappa >= low) & (kappa <= high)).to(_device(step)).reshape(-1)
             return low <= kappa <= high
@@ -126,7 +125,9 @@ class TrajectoryVariance(Hook):
                 "give between=(low, high)"
             )
         if total < self.last:
-            raise ValueError(f"the run makes {total} calls, fewer than last={self.last}: use more steps or a smaller last")
+            raise ValueError(
+                f"the run makes {total} calls, fewer than last={self.last}: use more steps or a smaller last"
+            )
         if not isinstance(step.sampler, LinearSampler):
             i = step.call
         active = i >= total - self.last

@@ -30,7 +30,7 @@ from scidiffuse.core.operators import Matrix
 from scidiffuse.core.steering import FeynmanKac
 
 Z = 5.2
-GROUPS, WALKERS, STEPS = 64, 64, 200
+GROUPS, WALKERS, STEPS = 64, 32, 400
 SCALE, NOISE = 2.0, 0.4
 SCHEDULE = VPLinear()
 

@@ -49,6 +49,10 @@ def test_section_contract_with_few_paths(tmp_path, monkeypatch):
     assert len(section.metrics) == 6
     for values in section.metrics.values():
         assert 0 < values["wql_gluonts"] < 1
+    name, sentence = "electricity demand", section.summary.split("Electricity demand, ")[1]
+    point, strong = (section.metrics[f"{name}: seasonal naive, {kind}"] for kind in ("point", "with intervals"))
+    assert f"point forecast ({point['wql_gluonts']:.4f})" in sentence
+    assert f"same with intervals ({strong['wql_gluonts']:.4f})" in sentence
     table = pd.read_csv(tmp_path / "forecast.csv")
     assert len(table) == 6 * 24 and np.isfinite(table["TSDiff"]).all()
     again = module.demo(tmp_path)
