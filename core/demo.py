@@ -21,6 +21,7 @@ import os
 import platform
 import sys
 import tempfile
+import textwrap
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -101,7 +102,8 @@ def build(folder: str | Path, wings: Mapping[str, Callable[[Path], Section]]) ->
             print(f"{name} FAILED after {time.perf_counter() - start:.1f} s: {failed[name]}\n", flush=True)
         else:
             sections[name] = section
-            print(f"{section.title}\n{table(section.metrics)}\n{section.seconds:.1f} s\n", flush=True)
+            text = "\n".join(textwrap.fill(part, 110) for part in section.summary.split("\n\n"))
+            print(f"{section.title}\n{text}\n\n{table(section.metrics)}\n{section.seconds:.1f} s\n", flush=True)
     path = folder / "index.html"
     _write(path, _page(parts))
     return Page(path, sections, failed)

@@ -6,6 +6,7 @@ way back knows, so x_previous = (x_new - b x - c N(x)) / a is algebra, not a fix
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -132,6 +133,12 @@ def invert(
         raise ValueError(
             f"need the state at the end of an unbroken run of {len(plan.rows)} calls with its register 'xp', "
             f"got i={state.i}, age={state.age}, memory {sorted(state.memory)}"
+        )
+    if getattr(sampler, "gamma", 1.0) != 1.0:
+        warnings.warn(
+            f"{sampler!r}: the way back multiplies rounding errors by 1/gamma a step, "
+            f"{sampler.gamma ** -len(plan.rows):.1g} in all; use gamma=1 to invert",  # type: ignore[attr-defined]
+            stacklevel=2,
         )
     space: Space = denoiser.space or _plain(state.x)
     x, previous = state.x, state.memory["xp"]
