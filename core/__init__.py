@@ -7,8 +7,18 @@ guidance changes what the denoiser says.*
 >>> denoiser = Denoiser(network, VPCosine(), prediction="noise")
 >>> x = sample(denoiser, DPMSolverPP(order=2), steps=20, shape=(16, 3, 32, 32), seed=0).x
 
-Here are the names that sampling needs. Modules beside them, imported when named: `grids` (times of a run), `networks`,
-`training`, `checkpoint`, `datasets`, `closed_form` (data whose diffusion is known exactly), `interpolants`.
+Here are the names that sampling needs. Beside them, each imported when named:
+
+    guidance      denoisers around denoisers: classifiers, composition, two models, regions, time travel
+    inverse       data behind measurements; `operators` are what measures
+    steering      many walkers and a reward: Feynman-Kac, SVDD, searches
+    likelihood    log densities of points and of runs
+    composition   superposition of models, translation, a diffusion model as a classifier
+    diagnostics   hallucination, memorisation, calibration, dimension, Fokker-Planck residual
+    sharded       runs that do not fit into memory
+    grids         the times of a run
+    networks, training, checkpoint, datasets, interpolants
+    closed_form   data whose diffusion is known exactly; `convergence` holds samplers to it
 """
 
 from .. import __version__ as __version__  # first: makes a bare `import core` from the repository root fail loudly

@@ -16,12 +16,11 @@
 #
 # A diffusion model is trained once. Afterwards it can be asked for conditions that it was never trained on, for the
 # data behind a measurement, for samples that a reward prefers, and for the probability of a point. Here the model is
-# exact (a mixture of three Gaussians, for which the denoiser can be written down), and so is every answer: each
-# figure shows the samples on contours of the true density, and each cell asserts what it claims.
+# exact (a mixture of three Gaussians, for which the denoiser can be written down), so that every answer can be held
+# against the truth: figures show samples on contours of the exact density (1, 10 and 50 % of its peak), and cells
+# assert what they claim.
 
 # %%
-import math
-
 import matplotlib.pyplot as plt
 import torch
 
@@ -29,7 +28,7 @@ from scidiffuse.core import DDIM, DDPM, ClassifierFree, Denoiser, DPMSolverPP, U
 from scidiffuse.core.closed_form import GaussianMixture
 from scidiffuse.core.composition import Ensemble, SuperDiff
 from scidiffuse.core.convergence import measure
-from scidiffuse.core.diagnostics import TrajectoryVariance, keep, rank_histogram, trajectory_variance
+from scidiffuse.core.diagnostics import rank_histogram
 from scidiffuse.core.guidance import Classifier
 from scidiffuse.core.inverse import DPS, MMPS, PiGDM, reconstruct
 from scidiffuse.core.likelihood import ItoDensity, log_likelihood
@@ -38,6 +37,7 @@ from scidiffuse.core.steering import FeynmanKac, svdd
 
 double = torch.float64
 torch.set_default_dtype(double)
+torch.set_num_threads(1)  # states of two numbers: more threads would only wait for each other
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110, "axes.titlesize": 10})
 
 # %% [markdown]
@@ -148,9 +148,7 @@ assert torch.allclose(share, rest.weights, atol=0.04)
 # their densities cross. SuperDiff follows both densities along the path, without a divergence.
 
 # %%
-left, right = (
-    GaussianMixture(torch.tensor([[m, 0.0]]), torch.tensor([0.6])).denoiser(schedule) for m in (-1.1, 1.1)
-)
+left, right = (GaussianMixture(torch.tensor([[m, 0.0]]), torch.tensor([0.6])).denoiser(schedule) for m in (-1.1, 1.1))
 figure, axes = plt.subplots(1, 2, figsize=(5.4, 2.8), layout="constrained")
 both = GaussianMixture(torch.tensor([[-1.1, 0.0], [1.1, 0.0]]), torch.tensor([0.6, 0.6]))
 superposed = {}
@@ -201,7 +199,8 @@ for one, method in zip(axes, (DPS(zeta=0.1), PiGDM(), MMPS()), strict=True):
     name = type(method).__name__
     found[name] = judge(run.x[0])
     show(one, log_posterior, run.x[0], f"{name}: {found[name][0][1]:.0%} upper left", "tab:orange")
-    print(f"{name:8} shares {found[name][0].numpy().round(2)}, modes off by {found[name][1]:.2f}, {run}")
+    shares, off = found[name]
+    print(f"{name:8} shares {shares.numpy().round(2)}, modes off by {off:.2f}, misfit {run.misfit.mean():.2f}")
 assert found["MMPS"][1] < 0.1  # each mode is right ...
 assert all(shares[1] < posterior[1] - 0.1 for shares, _ in found.values())  # ... their shares are not
 
@@ -235,15 +234,15 @@ def steer(reward):
 
 
 by_likelihood, by_ring = steer(log_likelihood_of_y), steer(ring)
-climbed = svdd(denoiser, DDPM("large"), grid, reward=ring, candidates=8, alpha=0.0, shape=(1000, 2), **options).x
+climbed = svdd(denoiser, DDPM("large"), grid, reward=ring, candidates=8, alpha=0.0, shape=(800, 2), **options).x
 
 exact = ring(mixture.sample(400_000, torch.Generator().manual_seed(0))) > 0
 wanted = torch.sigmoid(torch.logit(exact.double().mean()) + 2.0).item()  # the odds of the ring, times e^2
 inside = {name: (ring(x) > 0).double().mean().item() for name, x in (("FK", by_ring), ("SVDD", climbed))}
 shares = judge(by_likelihood)[0]
 figure, axes = plt.subplots(1, 3, figsize=(8.2, 2.9), layout="constrained")
-show(axes[0], log_posterior, by_likelihood, f"FK, measurement: {shares[1]:.0%} upper left", "tab:green")
-show(axes[1], mixture.log_prob(plane), by_ring, f"FK: {inside['FK']:.0%} in the ring, by theory {wanted:.0%}", "tab:green")
+show(axes[0], log_posterior, by_likelihood, f"FK: {shares[1]:.0%} upper left, exact {posterior[1]:.0%}", "tab:green")
+show(axes[1], mixture.log_prob(plane), by_ring, f"FK: {inside['FK']:.0%} in the ring, exact {wanted:.0%}", "tab:green")
 show(axes[2], mixture.log_prob(plane), climbed, f"SVDD: {inside['SVDD']:.0%} in the ring", "tab:green")
 for one in axes[1:]:
     for radius in (1.4, 1.9):
@@ -300,13 +299,13 @@ ends = grids.log_snr(schedule, 1, end=1e-3)
 ode = log_likelihood(denoiser, points, ends, rtol=1e-9, atol=1e-9, prior=lambda x, t: mixture.log_prob(x, schedule, t))
 exact = mixture.log_prob(points, schedule, 1e-3)
 
-times = grids.log_snr(schedule, 600, end=0.02)
-run = sample(denoiser, DDPM(), times, shape=(500, 2), hooks=[ItoDensity(tolerance=1.0)], **options)
+times = grids.log_snr(schedule, 1000, end=0.02)
+run = sample(denoiser, DDPM(), times, shape=(400, 2), hooks=[ItoDensity(tolerance=1.0)], **options)
 kept, known = run.state.aux["log_q"], mixture.log_prob(run.x, schedule, 0.02)
 errors = (ode.log_prob - exact).abs().max().item(), (kept - known).square().mean().sqrt().item()
 figure, axes = plt.subplots(1, 2, figsize=(6.4, 2.9), layout="constrained")
 axes[0].set_title(f"ODE: largest error {errors[0]:.0e}")
-axes[1].set_title(f"Itô, 600 steps: error {errors[1]:.2f} nats")
+axes[1].set_title(f"Itô, 1000 steps: error {errors[1]:.2f} nats")
 for one, a, b in ((axes[0], exact, ode.log_prob), (axes[1], known, kept)):
     one.axline((-4, -4), slope=1, color="0.6", linewidth=0.8)
     one.scatter(a, b, s=8, alpha=0.5, linewidths=0)
@@ -316,46 +315,29 @@ assert errors[0] < 1e-6 and errors[1] < 0.5
 # %% [markdown]
 # ## Diagnostics: is a posterior calibrated?
 #
-# Where nothing is known exactly one can still ask this: draw a truth from the prior, measure it, reconstruct. If the
-# samples are draws of the posterior, the rank of the truth among them is uniform. A hump says too wide, horns too
-# narrow; the grey band is what chance allows.
+# Where nothing is known exactly one can still do this: draw a truth from the model, measure it, reconstruct. If the
+# samples are draws of the posterior, the rank of the truth among them is uniform. Horns say too narrow, a hump says
+# too wide; the grey band is what chance allows, $p$ the probability of a histogram as uneven as this.
 
 # %%
-cases, count = 300, 24
+cases, count = 300, 23
 truths = mixture.sample(cases, torch.Generator().manual_seed(2))
 measured = truths @ direction.T + noise * torch.randn(cases, 1, generator=torch.Generator().manual_seed(3))
 figure, axes = plt.subplots(1, 3, figsize=(8.2, 2.6), sharey=True, layout="constrained")
-spread = {}
+p = {}
 for one, method in zip(axes, (DPS(zeta=0.1), PiGDM(), MMPS()), strict=True):
     run = reconstruct(
         denoiser, Matrix(direction), measured, noise=noise, method=method, sampler=DDPM("large"), samples=count, seed=0,
-        dtype=double, grid=grid,
+        grid=grid, dtype=double,
     )  # fmt: skip
-    along = (run.x @ direction[0]).T  # the measured coordinate, samples first
-    histogram = rank_histogram(along, truths @ direction[0], bins=12)
+    histogram = rank_histogram((run.x @ direction[0]).T, truths @ direction[0], bins=12)
     histogram.plot(one)
-    p = spread[type(method).__name__] = histogram.p_min
-    one.set_title(f"{type(method).__name__}: p = {p:.2g}")
-print(spread)
+    name = type(method).__name__
+    p[name] = histogram.p_min
+    one.set(title=f"{name}: p = {p[name]:.2g}", ylabel="cases" if one is axes[0] else "")
+assert p["DPS"] < 1e-6 < 0.01 < p["MMPS"]
 
 # %% [markdown]
-# ## Diagnostics: which samples did the data never contain?
-#
-# A network is smooth where the truth jumps, so between two modes it answers with something in between, and samples
-# that end up there are hallucinations. They can be told by their trajectory: the data prediction keeps changing its
-# mind. Here a network's smoothness is imitated by averaging the exact denoiser over a small neighbourhood.
-
-# %%
-modes = torch.cartesian_prod(torch.tensor([-1.5, 0.0, 1.5]), torch.tensor([-1.5, 0.0, 1.5]))
-nine = GaussianMixture(modes, torch.full((9,), 0.05))
-angle = torch.arange(8) * (math.pi / 4)
-around = torch.cat([torch.zeros(1, 2), 0.2 * torch.stack([angle.cos(), angle.sin()], 1)])
-
-
-def smooth(x, t):
-    a, s = schedule.alpha(t)[:1], schedule.sigma(t)[:1]
-    near = (x + around[:, None] * a).reshape(-1, 2)
-    return nine.data(near, a, s).reshape(9, -1, 2).mean(0)
-
-
-sloppy = Denoiser(smooth, schedule, prediction="data", label=lambda schedule, t: t)
+# DPS at this step size is far too sure of itself, and its fit to the measurement (misfit 0.5 above) had said so. How
+# the solvers compare where scales differ: `benchmarks/inverse.py`; with a trained network:
+# `benchmarks/inverse_digits.py`.

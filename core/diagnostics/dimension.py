@@ -42,6 +42,7 @@ from ..tree import Tree, batch_size, cat, leaves, take, tree_map
 
 __all__ = ["LEVELS", "Dimension", "Rank", "local_dimension", "score_rank"]
 
+_NOTHING = 0.1  # no direction across the surface has a singular value below this
 LEVELS = tuple(0.01 * 50.0 ** (k / 9) for k in range(10))
 """Ten noise levels between 0.01 and 0.5, for standardised data."""
 
@@ -73,7 +74,8 @@ class Rank:
         dimension: ndof minus the number of singular values before the largest gap, long, (B,).
         singular_values: of the noises predicted around each point, divided by sqrt(K), descending, (B, N), float64;
             near 1 across the surface.
-        gap: ratio of the singular values on both sides of the gap, (B,); inf where those after it vanish.
+        gap: ratio of the singular values on both sides of the gap, (B,); inf where those after it vanish. Without any
+            across (full dimension) 1 stands before it, with all of them across (dimension 0) 0.1 after it.
     """
 
     dimension: Tensor
@@ -127,10 +129,14 @@ def local_dimension(
         raise ValueError(f"levels must be at least {least} increasing positive noise levels, got {levels}")
     if divergence not in ("exact", "hutchinson"):
         raise ValueError(f'divergence must be "exact" or "hutchinson", got {divergence!r}')
+    if divergence == "hutchinson" and (isinstance(probes, bool) or not isinstance(probes, int) or probes < 1):
+        raise ValueError(f"probes must be a positive integer, got {probes!r}")
     if divergence == "hutchinson" and seed is None:
         raise ValueError("Hutchinson's estimate draws random probes: give seed= (any integer)")
     if not tolerance > 0.0 or least < 2:
         raise ValueError(f"tolerance must be positive and least at least 2, got {tolerance} and {least}")
+    if max_batch is not None and max_batch < 1:
+        raise ValueError(f"max_batch must be at least 1, got {max_batch}")
     times = [_time(denoiser.schedule, k) for k in levels]
     size = batch_size(x)
     slots = range(size) if slots is None else slots
@@ -221,7 +227,7 @@ def score_rank(
         s = s[:n]
         drop = s - torch.cat([s[1:], s.new_zeros(1)])
         across = int(drop.argmax()) + 1 if n and float(s[0]) > 0.5 else 0
-        after = float(s[across]) if across < n else 0.0
+        after = float(s[across]) if across < n else _NOTHING
         before = float(s[across - 1]) if across else 1.0
         rows.append(torch.nn.functional.pad(s, (0, most - n)))
         dimensions.append(n - across)

@@ -10,8 +10,9 @@ not n are kept, and live in the run's state: walkers that are resampled take the
 
 The window matters more than the threshold: early calls vary for every sample (the mode is not chosen yet), and next to
 t = 0 the prediction is the state itself and varies for none. `last` counts calls from the end; `between` bounds
-kappa = sigma / alpha, the noise as the data see it, which does not depend on the number of steps: from about the width
-of a mode to about half the distance between modes.
+kappa = sigma / alpha, the noise as the data see it, which does not depend on the number of steps: from zero to between
+a sixteenth (a very smooth network) and an eighth of the distance between modes, where noise does not confuse them any
+more (an eighth is four standard deviations to the middle).
 
 This is a screen for single samples. It must not trim a forecast's or a posterior's draws: what is left is not
 calibrated any more.
@@ -38,7 +39,7 @@ from ..tree import Tree, batch_size, leaves, tree_map
 
 __all__ = ["TrajectoryVariance", "keep", "trajectory_variance", "variance_of"]
 
-_KEY = "trajectory_variance"
+_NAME = "trajectory_variance"
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class TrajectoryVariance(Hook):
     Args:
         last: number of network calls at the end of the run, at least 2 (the authors' code uses 10 of 1000 steps).
         between: (low, high) of kappa = sigma / alpha in units of the data; replaces `last`.
+        name: of the accumulators in the run's state; hooks with different windows need different names.
 
     Raises:
         ValueError: for windows that hold no two calls, adaptive samplers with `last` (the end is not known
@@ -59,6 +61,7 @@ class TrajectoryVariance(Hook):
 
     last: int = 10
     between: tuple[float, float] | None = None
+    name: str = _NAME
 
     def __post_init__(self) -> None:
         if self.between is None:
@@ -70,21 +73,22 @@ class TrajectoryVariance(Hook):
     def on_start(self, state: State, space: Space) -> State:
         """Zero accumulators, unless the state comes from a run that was stopped on the way."""
         check_space(space)
-        if _KEY in state.aux:
+        key = self.name
+        if key in state.aux:
             return state
         device = leaves(state.x)[0].device
         zero = torch.zeros(batch_size(state.x), dtype=torch.float64, device=device)
-        aux = {**state.aux, _KEY: zero, f"{_KEY}/count": zero, f"{_KEY}/square": zero}
-        _put(aux, tree_map(torch.zeros_like, state.x))
+        aux = {**state.aux, key: zero, f"{key}/count": zero, f"{key}/square": zero}
+        _put(aux, key, tree_map(torch.zeros_like, state.x))
         return replace(state, aux=aux)
 
     def on_prediction(self, step: Step) -> Step:
-        state, space = step.state, step.space
+        state, space, key = step.state, step.space, self.name
         active = self._active(step)
         if not (active if isinstance(active, bool) else bool(active.any())):
             return step
         data, aux = step.pred.data, dict(state.aux)
-        count, square, mean = aux[f"{_KEY}/count"], aux[f"{_KEY}/square"], _get(aux, step.pred.data)
+        count, square, mean = aux[f"{key}/count"], aux[f"{key}/square"], _get(aux, key, step.pred.data)
         there = torch.full_like(count, active, dtype=torch.bool) if isinstance(active, bool) else active
         new_count = count + there
         delta = tree_map(lambda d, m: d - m, data, mean)
@@ -96,9 +100,9 @@ class TrajectoryVariance(Hook):
         new_mean = tree_map(moved, mean, delta)
         rest = tree_map(lambda d, m: d - m, data, new_mean)
         new_square = square + torch.where(there, inner(space, delta, rest), 0.0)
-        aux[f"{_KEY}/count"], aux[f"{_KEY}/square"] = new_count, new_square
-        _put(aux, new_mean)
-        aux[_KEY] = new_square / (new_count.clamp_min(1) * space.ndof(data).double().clamp_min(1))
+        aux[f"{key}/count"], aux[f"{key}/square"] = new_count, new_square
+        _put(aux, key, new_mean)
+        aux[key] = new_square / (new_count.clamp_min(1) * space.ndof(data).double().clamp_min(1))
         return replace(step, state=replace(state, aux=aux))
 
     def _active(self, step: Step) -> Any:
@@ -138,34 +142,39 @@ def _device(step: Step) -> Any:
     return leaves(step.query.x)[0].device
 
 
-def _put(aux: dict[str, Tensor], mean: Tree) -> None:
+def _put(aux: dict[str, Tensor], key: str, mean: Tree) -> None:
     if isinstance(mean, dict):
-        aux.update({f"{_KEY}/mean/{name}": leaf for name, leaf in mean.items()})
+        aux.update({f"{key}/mean/{name}": leaf for name, leaf in mean.items()})
     else:
-        aux[f"{_KEY}/mean"] = mean
+        aux[f"{key}/mean"] = mean
 
 
-def _get(aux: dict[str, Tensor], like: Tree) -> Tree:
-    return {name: aux[f"{_KEY}/mean/{name}"] for name in like} if isinstance(like, dict) else aux[f"{_KEY}/mean"]
+def _get(aux: dict[str, Tensor], key: str, like: Tree) -> Tree:
+    return {name: aux[f"{key}/mean/{name}"] for name in like} if isinstance(like, dict) else aux[f"{key}/mean"]
 
 
-def trajectory_variance(result: Result | State) -> Tensor:
+def trajectory_variance(result: Result | State, name: str = _NAME) -> Tensor:
     """Hal(x) of each sample of a run with a `TrajectoryVariance` hook, in squared units of the data, float64, (B,).
+
+    Args:
+        result: of `sample`, or its state.
+        name: of the hook.
 
     Raises:
         ValueError: without the hook, or where a sample had fewer than two calls in the window.
     """
     state = result.state if isinstance(result, Result) else result
-    if _KEY not in state.aux:
+    key = name
+    if key not in state.aux:
         raise ValueError("no call was recorded: run with hooks=[TrajectoryVariance(...)] and a window that is visited")
-    count = state.aux[f"{_KEY}/count"]
+    count = state.aux[f"{key}/count"]
     few = (count < 2).nonzero().flatten().tolist()
     if few:
         raise ValueError(
             f"sample {few[0]} has {int(count[few[0]])} call in the window, a variance needs 2: widen the window or use "
             "more steps"
         )
-    return state.aux[_KEY]
+    return state.aux[key]
 
 
 def variance_of(data: Sequence[Tree], space: Space | None = None, last: int | None = None) -> Tensor:

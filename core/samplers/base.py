@@ -263,7 +263,7 @@ class LinearSampler(Sampler):
                 draws += 1
             if not row.plain:
                 given = {**letters, "z": z, "y": reference}
-                x = space.lincomb([(c, given[s]) for s, c in row.query.items()])
+                x = space.lincomb([(c, given[s]) for s, c in row.query.items() if given[s] is not None])
                 del given
             pred = ask(x, row.t)
             letters["q"] = x

@@ -101,7 +101,8 @@ def _heun(s: Level, t: Level, k: int, variable: str, source: str, singular: bool
 class EDMStochastic(LinearSampler):
     """The stochastic sampler of EDM: raise the noise a little, then a Heun step down.
 
-    Karras et al. 2022, algorithm 2; noise levels are kappa = sigma / alpha.
+    Karras et al. 2022, algorithm 2; noise levels are kappa = sigma / alpha. Noise is raised as far as the schedule
+    goes: a step that starts at the last time of its domain adds none.
 
     Args:
         churn: S_churn, total amount of noise added; per step gamma = min(churn / N, sqrt(2) - 1).
@@ -133,12 +134,14 @@ class EDMStochastic(LinearSampler):
     def rows(self, path: Path) -> Sequence[Sequence[Row]]:
         rows: list[list[Row]] = []
         gamma = min(self.churn / path.steps, math.sqrt(2.0) - 1.0)
+        last = path.clock.domain[1]  # no schedule has more noise than here
         for k in range(path.steps):
             s, t = path[k], path[k + 1]
             kappa = math.exp(-path.clock.clock(s.t))
             raised, query = s, {"x": 1.0}
-            if gamma > 0.0 and self.s_min <= kappa <= self.s_max:
-                raised = path.level(path.clock.time_of_clock(-math.log(kappa * (1.0 + gamma))))
+            if gamma > 0.0 and self.s_min <= kappa <= self.s_max and s.t < last:
+                lam = -math.log(kappa * (1.0 + gamma))
+                raised = path.level(path.clock.time_of_clock(lam) if lam > path.clock.clock(last) else last)
                 added = root(raised.kappa**2 - s.kappa**2)
                 query = {"x": raised.alpha / s.alpha, "z": raised.alpha * added * self.s_noise}
             here = (

@@ -3,17 +3,17 @@
 A `Reward` is any Python function (data prediction, step) -> one number a sample, finite, larger is better, on the scale
 of a log-weight. It need not be differentiable: nothing here takes its gradient.
 
-==========================  ======================================================  ===================================
-method                      what it does                                            samplers
-==========================  ======================================================  ===================================
-`FeynmanKac`                K walkers a group, weighted and resampled on the way    stochastic; importance weights at
-                                                                                    the end for deterministic ones
-`SVDD`, `svdd`              M candidates a step, one is kept                        stochastic
-`random_search`             best of N                                               any
-`zero_order_search`         neighbours of the best start so far                     deterministic
-`search_over_paths`         re-noise a little, denoise a little more, keep the best any
-`boundary_search`           one start noise for all inputs, chosen on a few         deterministic
-==========================  ======================================================  ===================================
+==========================  =======================================================  ===================================
+method                      what it does                                             samplers
+==========================  =======================================================  ===================================
+`FeynmanKac`                K walkers a group, weighted and resampled on the way     stochastic; importance weights at
+                                                                                     the end for deterministic ones
+`SVDD`, `svdd`              M candidates a step, one is kept                         stochastic
+`random_search`             best of N                                                any
+`zero_order_search`         neighbours of the best start so far                      deterministic
+`search_over_paths`         re-noise a little, denoise a little more, keep the best  any
+`boundary_search`           one start noise for all inputs, chosen on a few          deterministic
+==========================  =======================================================  ===================================
 
 Nothing here assumes that states can be added. `FeynmanKac` and `SVDD` use of a sampler `stochastic`, `done`, `time`
 (and `draw`, `advance` for a learned value), of a run `State.take`, `State.where` and `Prediction.take`: samplers of
