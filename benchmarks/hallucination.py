@@ -138,7 +138,7 @@ def judge(scores: Tensor, out: Tensor) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps-1d", type=int, default=10_000, help="training steps, 1-D")
+    parser.add_argument("--steps-1d", type=int, default=2500, help="training steps, 1-D")
     parser.add_argument("--steps-2d", type=int, default=12_000, help="training steps, 2-D")
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--lr", type=float, default=2e-3)

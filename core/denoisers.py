@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, get_args
 
 import torch
@@ -38,7 +38,7 @@ from .schedules import DiscreteBetas, ProductSchedule, Schedule
 from .spaces import Space, expand
 from .tree import Tree, leaves, take, tree_map
 
-__all__ = ["Denoiser", "Kind", "Prediction"]
+__all__ = ["Denoiser", "Kind", "Prediction", "check_condition"]
 
 Kind = Literal["noise", "data", "velocity", "flow", "edm", "residual"]
 Form = tuple[Any, Any, Any]  # coefficients of (x, raw, y)
@@ -237,7 +237,8 @@ class Denoiser:
 
     Args:
         network: `network(x, label, **condition)`; x (B, ...), label (B,) or (B, L), returns the
-            shape of x. For product states x and the output are dictionaries.
+            shape of x. For product states x and the output are dictionaries. None for conversions,
+            `add_noise` and `target` alone.
         schedule: the `Schedule` (a `ProductSchedule` for one schedule a leaf).
         prediction: what the network's output is; see the module's table. A dictionary gives one
             kind a leaf.
@@ -249,7 +250,7 @@ class Denoiser:
         sigma_data: standard deviation of the data, for edm predictions.
 
     Raises:
-        ValueError: for an unknown kind or label.
+        ValueError: for an unknown kind or label, or a sigma_data that is not positive.
     """
 
     needs_grad = False
@@ -257,7 +258,7 @@ class Denoiser:
 
     def __init__(
         self,
-        network: Callable[..., Tree],
+        network: Callable[..., Tree] | None,
         schedule: Schedule | ProductSchedule,
         prediction: Kind | dict[str, Kind] = "noise",
         space: Space | None = None,
@@ -276,7 +277,9 @@ class Denoiser:
             label = "log_sigma" if "edm" in kinds else "index" if isinstance(clock, DiscreteBetas) else "time"
         if not callable(label) and label not in ("time", "index", "log_sigma"):
             raise ValueError(f'unknown label {label!r}; expected "auto", "time", "index", "log_sigma" or a function')
-        self.network = network
+        if not sigma_data > 0.0:
+            raise ValueError(f"sigma_data is the standard deviation of the data, positive; got {sigma_data}")
+        self.network: Any = network
         self.schedule = schedule
         self.prediction = prediction
         self.space = space
@@ -443,13 +446,15 @@ class Denoiser:
             condition: passed to the network by name.
 
         Raises:
-            TypeError, ValueError: for times outside the schedule or integer times, and for outputs
-                whose shape is not that of the state.
+            TypeError, ValueError: for times outside the schedule, integer times, labels that do not fit the
+                state or the network, and for outputs whose shape is not that of the state.
         """
         if t.__class__ is not float or not 0.0 <= t <= 1.0:
             t = self._check_time(t, x)
         if label is None:
             label = self._label(t, x)
+        else:
+            self._check_label(label, x)
         raw = self.network(x, label, **condition) if self._direct else self._run(x, t, label, condition)
         if x.__class__ is Tensor and raw.__class__ is Tensor and raw.shape == x.shape:
             if raw.dtype is not x.dtype:  # states keep their type
@@ -458,6 +463,14 @@ class Denoiser:
             self._check_leaves(raw, x)
             raw = tree_map(lambda r, leaf: r.to(leaf.dtype), raw, x)
         return Prediction(self, x, t, raw, reference)
+
+    def _check_label(self, label: Any, x: Tree) -> None:
+        shape = leaves(x)[0].shape
+        if not isinstance(label, Tensor) or label.ndim not in (1, 2) or label.shape != shape[: label.ndim]:
+            came = tuple(label.shape) if isinstance(label, Tensor) else type(label).__name__
+            raise ValueError(f"label must be a tensor of shape (B,) or (B, L) = {tuple(shape[:2])}, got {came}")
+        if self.label in ("time", "log_sigma") and not label.is_floating_point():
+            raise TypeError(f"the network is told a continuous label ({self.label!r}), got a tensor of {label.dtype}")
 
     def _check_leaves(self, raw: Tree, x: Tree) -> None:
         if isinstance(x, dict):
@@ -585,6 +598,19 @@ class Denoiser:
             return z / _coef(a, x)
 
         return self.leafwise(leaf, x, noise, reference)
+
+
+def check_condition(names: Iterable[str]) -> None:
+    """Refuse conditions named like an argument of a denoiser itself.
+
+    Raises:
+        ValueError: naming the first one.
+    """
+    taken = sorted(set(names) & {"x", "t", "reference", "label", "state"})
+    if taken:
+        raise ValueError(
+            f"condition={taken[0]!r} means something else to a denoiser; give the network another name for it"
+        )
 
 
 def _check_residual(schedule: Schedule) -> None:

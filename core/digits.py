@@ -70,8 +70,8 @@ def load(folder: str | Path = ASSET) -> Denoiser:
     """
     saved = checkpoint.load(folder, kind="Digits")
     denoiser = build(saved.config)
-    saved.load_into(denoiser.network)  # type: ignore[arg-type]
-    denoiser.network.eval()  # type: ignore[attr-defined]
+    saved.load_into(denoiser.network)
+    denoiser.network.eval()
     return denoiser
 
 

@@ -117,6 +117,10 @@ class Clamp(Hook):
     high: float = 1.0
     noise: Any = "rederive"
 
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ValueError(f"Clamp needs low < high, got low={self.low}, high={self.high}")
+
     def on_prediction(self, step: Step) -> Step:
         _pixels(step.space, "Clamp")
         data = _edited(step, lambda data: data.clamp(self.low, self.high))
@@ -144,6 +148,8 @@ class DynamicThreshold(Hook):
     def __post_init__(self) -> None:
         if not 0.0 < self.quantile <= 1.0:
             raise ValueError(f"quantile must lie in (0, 1], got {self.quantile}")
+        if not self.bound > 0.0:
+            raise ValueError(f"bound must be positive, the largest |value| of the data; got {self.bound}")
 
     def on_prediction(self, step: Step) -> Step:
         _pixels(step.space, "DynamicThreshold")
@@ -254,6 +260,13 @@ class Record(Hook):
     what: tuple[str, ...] = ("x", "data")
     device: str = "cpu"
     _kept: dict[str, list[Any]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"every must be at least 1, got {self.every}")
+        strange = sorted(set(self.what) - {"x", "data", "noise"})
+        if strange:
+            raise ValueError(f'what may name "x", "data" and "noise", got {strange}')
 
     def on_start(self, state: State, space: Space) -> State:
         self._kept = {name: [] for name in ("t", *self.what)}

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .denoisers import Prediction
+from .denoisers import Prediction, check_condition
 from .grids import Grid, default
 from .hooks import Hook, Step
 from .noise import Noise, SlotNoise, family_noise
@@ -122,6 +122,10 @@ def sample(
         TypeError, ValueError: for arguments that do not fit together; the message says which.
         FloatingPointError: if samples are not finite; the message names the call and its time.
     """
+    if not isinstance(sampler, Sampler):
+        raise TypeError(f"sampler must be an instance such as DDIM(), got {sampler!r}")
+    if until is not None and not (isinstance(until, int) and until >= 0):
+        raise ValueError(f"until must be the index of a row, an integer >= 0, got {until!r}")
     schedule = denoiser.schedule
     basis = schedule.basis
     half = dtype in (torch.float16, torch.bfloat16)
@@ -160,11 +164,9 @@ def sample(
     if len(slots) != size:
         raise ValueError(f"slots names {len(slots)} samples, the batch holds {size}")
     keyed = _keyed(noise, seed, needed=sampler.stochastic or shape is not None)
-    reserved = sorted({"x", "t", "reference", "label", "state"} & set(condition or {}))
-    if reserved:
-        raise ValueError(
-            f"condition={reserved[0]!r} means something else to a denoiser; give the network another name for it"
-        )
+    check_condition(condition or {})
+    if isinstance(hooks, Hook):
+        raise TypeError(f"hooks must be a sequence of Hook, got {hooks!r}; write hooks=[...]")
     for hook in hooks:
         if not isinstance(hook, Hook):
             raise TypeError(f"hooks must be a sequence of Hook, got {hook!r}")
@@ -332,6 +334,8 @@ def _grid(schedule: Any, grid: Grid | None, steps: int | None) -> Grid:
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
         return default(schedule, steps)
+    if not isinstance(grid, Grid):
+        raise TypeError(f"grid must be a Grid, such as grids.explicit(times), got {type(grid).__name__}")
     if steps is not None and steps != len(grid.times) - 1:
         raise ValueError(f"grid has {len(grid.times) - 1} steps, steps={steps} was given as well; give one of them")
     return grid

@@ -16,7 +16,7 @@ def test_twins_agree(name: str) -> None:
     script, shown = (jupytext.read(FOLDER / f"{name}{suffix}") for suffix in (".py", ".ipynb"))
     assert [(cell.cell_type, cell.source) for cell in shown.cells] == [
         (cell.cell_type, cell.source) for cell in script.cells
-    ], f"run: jupytext --to ipynb --execute notebooks/{name}.py"
+    ], f"run: jupytext --to ipynb notebooks/{name}.py; pytest --nbmake --overwrite notebooks/{name}.ipynb"
 
 
 @pytest.mark.parametrize("name", NAMES)

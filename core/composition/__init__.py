@@ -2,7 +2,7 @@
 
 >>> sample(Ensemble([cats, dogs]), DDPM(), steps=500, shape=shape, seed=0, hooks=[SuperDiff(2, "and")])
 >>> translate(cats, dogs, x, DDIM(eta=0.1), steps=100, seed=0)
->>> DiffusionClassifier(denoiser, [{"label": c} for c in range(10)], (20, 200), to_keep=(3, 1))(x, seed=0).label
+>>> DiffusionClassifier(denoiser, [{"digit": c} for c in range(10)], (20, 200), to_keep=(3, 1))(x, seed=0).label
 """
 
 from .cycle import Code, Replay, decode, encode, translate

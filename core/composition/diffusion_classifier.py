@@ -25,6 +25,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ..denoisers import check_condition
 from ..noise import SlotNoise
 from ..sample import _same_shape
 from ..spaces import Space, default_space, projects
@@ -102,6 +103,7 @@ class DiffusionClassifier:
             raise ValueError(f"a classifier chooses between at least two classes, got {classes} condition(s)")
         if len({frozenset(c) for c in self.conditions}) != 1 or not self.conditions[0]:
             raise ValueError(f"conditions must all have the same names, got {[sorted(c) for c in self.conditions]}")
+        check_condition(self.conditions[0])
         if len(self.n_samples) != len(self.to_keep):
             raise ValueError(f"n_samples={self.n_samples} and to_keep={self.to_keep} must have one entry a stage")
         before = 0

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..denoisers import Prediction
+from ..denoisers import Prediction, check_condition
 from ..guidance.base import Guidance
 from ..spaces import Space
 from ..tree import Tree, batch_size, cat, leaves, tree_map
@@ -67,6 +67,7 @@ class Ensemble(Guidance):
             )
         super().__init__(self.denoisers[0])
         self.conditions = [dict(c) for c in conditions] if conditions is not None else [{} for _ in range(count)]
+        check_condition(name for c in self.conditions for name in c)
         if self.shared and len({frozenset(c) for c in self.conditions}) != 1:
             names = [sorted(c) for c in self.conditions]
             raise ValueError(f"conditions of one denoiser must have the same names, got {names}")

@@ -15,6 +15,7 @@ from .base import Guidance
 
 __all__ = ["ask", "mixed", "null_like", "tilted"]
 
+
 def null_like(null: Any, value: Any, name: str) -> Tensor:
     """The null condition, one entry a sample, of the shape of `value`.
 

@@ -12,8 +12,8 @@ Order: what a model was trained for goes inside, what it was not trained for out
     classifier-free (network)  ->  measurement (Bayes on what the network says)  ->  hooks (rewards, resampling),
 
 so a gradient through the network is one through the guided network, and a reward sees states that
-explain the measurement. The other order would lose the measurement: classifier-free guidance mixes raw
-network outputs, and a measurement changes what is derived from them. `reconstruct` refuses it.
+explain the measurement. The other order is another model: a measurement answers differently for each
+condition, and classifier-free guidance would extrapolate those answers. `reconstruct` refuses it.
 
 Bayes' rule in the letters of this package. With the score of the state plus the likelihood's,
 g = grad_x log p(y | x), Tweedie's formula says data' = data + (sigma^2 / alpha) g and

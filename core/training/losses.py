@@ -32,7 +32,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..denoisers import Denoiser
+from ..denoisers import Denoiser, check_condition
 from ..noise import Noise, family_noise
 from ..spaces import Euclidean, Space, ZeroCoM, default_space, expand
 from ..tree import Tree, batch_size, leaves
@@ -262,9 +262,7 @@ class Objective:
 
         noise = keys.noise
         condition = dict(entries.get("condition") or {})
-        taken = sorted(set(condition) & {"x", "t", "reference", "label", "state"})
-        if taken:
-            raise ValueError(f"a condition cannot be named {taken[0]!r}, an argument of the denoiser itself: rename it")
+        check_condition(condition)
         if training:
             for name, gamma in (self.cep or {}).items():
                 if name not in condition:

@@ -68,7 +68,7 @@ class TimeSampler:
         """
         return self.quantile(u[:, 0])
 
-    def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Times of `shape` (B,), or (B, L) if `per_element`, for a plain training loop; float64."""
         if len(shape) != 1 + self.per_element:
             raise ValueError(f"{self!r} draws times of shape {'(B, L)' if self.per_element else '(B,)'}, got {shape}")

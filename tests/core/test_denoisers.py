@@ -308,6 +308,14 @@ def test_other_refusals() -> None:
         product({"X": torch.zeros(2, 4)}, 0.5)
     with pytest.raises(ValueError, match=r"leaves \['X'\], got Tensor"):
         Denoiser(lambda x, t: x["X"], VPLinear(), "data")({"X": torch.zeros(2, 4)}, 0.5)
+    with pytest.raises(ValueError, match=r"sigma_data.*got -0\.5"):
+        Denoiser(None, EDM(), "edm", sigma_data=-0.5)
+    continuous = Denoiser(constant(torch.zeros(2, 4)), VPLinear())
+    for label, came in ((torch.zeros(3), r"\(2, 4\), got \(3,\)"), (torch.zeros(()), r"got \(\)"), (0.5, "got float")):
+        with pytest.raises(ValueError, match=f"label.*{came}"):
+            continuous(torch.zeros(2, 4), 0.5, label=label)
+    with pytest.raises(TypeError, match=r"continuous label \('time'\).*int64"):
+        continuous(torch.zeros(2, 4), 0.5, label=torch.tensor([1, 2]))
     with pytest.raises(ValueError, match=r"'score'.*noise, data, velocity"):
         Denoiser(None, VPLinear(), "score")
     with pytest.raises(ValueError, match=r"alpha \+ beta = 1.*VPLinear"):

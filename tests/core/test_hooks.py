@@ -225,6 +225,21 @@ def test_known_refuses(make: object, error: type[Exception], message: str) -> No
         make()
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Clamp(1.0, -1.0), r"low=1\.0, high=-1\.0"),
+        (lambda: DynamicThreshold(1.5), r"\(0, 1\], got 1\.5"),
+        (lambda: DynamicThreshold(bound=0.0), r"positive.*got 0\.0"),
+        (lambda: Record(every=0), "got 0"),
+        (lambda: Record(what=("x", "score")), "'score'"),
+    ],
+)
+def test_settings_of_hooks_are_checked(make: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
 # -- records and cutting ---------------------------------------------------------------------------
 def test_record_keeps_the_trajectory() -> None:
     result = go(DDIM(), hooks=[Record(what=("x", "data", "noise"))])

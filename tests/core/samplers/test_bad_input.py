@@ -12,6 +12,7 @@ from torch import Tensor
 from scidiffuse.core import grids
 from scidiffuse.core.denoisers import Denoiser
 from scidiffuse.core.grids import Grid
+from scidiffuse.core.hooks import Clamp
 from scidiffuse.core.noise import Recorded
 from scidiffuse.core.sample import sample
 from scidiffuse.core.samplers import (
@@ -63,7 +64,13 @@ CASES = {
     "no grid": (lambda: go(grid=None), ValueError, "grid= or steps="),
     "no steps": (lambda: go(grid=None, steps=0), ValueError, "got 0"),
     "both": (lambda: go(steps=7), ValueError, "6 steps, steps=7"),
+    "times for a grid": (lambda: go(grid=(0.9, 0.5)), TypeError, "tuple"),
+    "until below 0": (lambda: go(until=-1), ValueError, "-1"),
+    "until 1.5": (lambda: go(until=1.5), ValueError, r"1\.5"),
     # the method
+    "name for a sampler": (lambda: go("ddim"), TypeError, r"DDIM\(\), got 'ddim'"),
+    "class for a sampler": (lambda: go(DDIM), TypeError, r"DDIM\(\), got <class"),
+    "one hook": (lambda: go(hooks=Clamp()), TypeError, r"hooks=\[\.\.\.\]"),
     "order 4": (lambda: DPMSolverPP(4), ValueError, "1, 2 or 3, got 4"),
     "order 0": (lambda: UniPC(0), ValueError, "got 0"),
     "order 5": (lambda: IPNDM(5), ValueError, "got 5"),

@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from scidiffuse.core import grids
+from scidiffuse.core.denoisers import Denoiser
+from scidiffuse.core.hooks import Record
+from scidiffuse.core.sample import sample
 from scidiffuse.core.samplers import (
     BDIA,
     BELM,
@@ -24,7 +27,18 @@ from scidiffuse.core.samplers import (
     LinearSampler,
     UniPC,
 )
-from scidiffuse.core.schedules import VE, CondOT, MeanReverting, ProductSchedule, Residual, Spectral, VPCosine, VPLinear
+from scidiffuse.core.schedules import (
+    VE,
+    CondOT,
+    DiscreteBetas,
+    MeanReverting,
+    ProductSchedule,
+    Residual,
+    Schedule,
+    Spectral,
+    VPCosine,
+    VPLinear,
+)
 
 CALLS = {
     DDIM(): 1, DDIM(0.5): 1, DDPM(): 1, DDPM("large"): 1, Euler(): 1, EDMStochastic(heun=False): 1, DPMSolver(1): 1,
@@ -178,3 +192,22 @@ def test_spectral_last_step_of_large_variance_adds_no_noise() -> None:
     plan = DDPM("large").plan(schedule, grids.uniform(5, 0.9, 0.0))
     assert (torch.as_tensor(plan.rows[-1][0].out["x"]["z"]) == 0).all()
     assert (plan.rows[0][0].out["x"]["z"] > 0).all()
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [MeanReverting(), MeanReverting(theta="linear"), VPLinear(0.1, 8.0), DiscreteBetas.linear(1e-4, 0.1, 100)],
+    ids=repr,
+)
+def test_churn_goes_as_far_as_the_schedule(schedule: Schedule) -> None:
+    """Their largest noise level lies below s_max: from the last time nothing is added, and never more than there."""
+    sampler, grid = EDMStochastic(), grids.uniform(50)
+    rows = [ages[0] for ages in sampler.plan(schedule, grid).rows]
+    assert all(row.t <= 1.0 for row in rows)
+    assert rows[0].t == 1.0 and not rows[0].noisy
+    assert rows[2].t == 1.0 and rows[2].noisy  # 0.98, raised to the end
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    given = {"x": x, "seed": 0, "reference": torch.ones(4, 3) if isinstance(schedule, MeanReverting) else None}
+    denoiser = Denoiser(lambda x, t: 0.5 * x, schedule, "data")
+    seen = sample(denoiser, sampler, grid, hooks=[Record()], **given).x
+    assert torch.equal(sample(denoiser, sampler, grid, **given).x, seen)

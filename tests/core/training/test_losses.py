@@ -304,7 +304,7 @@ def test_spaces_that_refuse():
     [
         ({"y": torch.zeros(2, 3)}, ValueError, "needs 'x'"),
         ({"x": torch.zeros(2, 3), "conditions": {}}, ValueError, r"\['conditions'\] too"),
-        ({"x": torch.zeros(2, 3), "condition": {"label": torch.zeros(2)}}, ValueError, "cannot be named 'label'"),
+        ({"x": torch.zeros(2, 3), "condition": {"label": torch.zeros(2)}}, ValueError, "'label' means something else"),
         ({"x": torch.zeros(2, 3, dtype=torch.long)}, TypeError, "floating point"),
         ({"x": torch.zeros(3, 3)}, ValueError, "3 samples, there are 2 keys"),
         ("x", TypeError, "got str"),

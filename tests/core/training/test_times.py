@@ -119,7 +119,7 @@ def test_draw_for_plain_loops():
     again = torch.Generator().manual_seed(0)
     assert torch.equal(Stratified().draw((10,), again), t)
     with pytest.raises(ValueError, match=r"\(B, L\)"):
-        PerElement().draw((4,))
+        PerElement().draw((4,), generator)
 
 
 def test_known_elements_are_data():
