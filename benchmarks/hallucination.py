@@ -69,13 +69,14 @@ class Network(nn.Module):
 
 @dataclass(frozen=True)
 class Experiment:
-    """One data set: modes (K, d), their standard deviation, how long to train, and the distance between modes."""
+    """One data set: modes (K, d), their standard deviation, how long to train, the distance between modes, samples."""
 
     name: str
     modes: Tensor
     std: float
     steps: int
     spacing: float
+    samples: int
 
     def mixture(self) -> GaussianMixture:
         return GaussianMixture(self.modes, torch.full((len(self.modes),), self.std))
@@ -90,8 +91,8 @@ def experiments(steps_1d: int, steps_2d: int) -> list[Experiment]:
     axis = torch.arange(-2.0, 3.0) * 2.0
     grid = torch.cartesian_prod(axis, axis) / scale
     return [
-        Experiment("1-D, 3 modes", torch.tensor([[1.0], [2.0], [3.0]]), 0.05, steps_1d, 1.0),
-        Experiment("2-D, 5 x 5 grid", grid, 0.05 / scale, steps_2d, 2.0 / scale),
+        Experiment("1-D, 3 modes", torch.tensor([[1.0], [2.0], [3.0]]), 0.05, steps_1d, 1.0, 20_000),
+        Experiment("2-D, 5 x 5 grid", grid, 0.05 / scale, steps_2d, 2.0 / scale, 10_000),
     ]
 
 
@@ -143,7 +144,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--only", choices=("1-D", "2-D"), help="run one of them, keep the other's recorded rows")
-    parser.add_argument("--samples", type=int, default=10_000)
+    parser.add_argument("--samples", type=int, default=None, help="default: 20,000 and 10,000")
     parser.add_argument("--calls", type=int, default=1000, help="sampling steps")
     parser.add_argument("--radius", type=float, default=6.0, help="out of support beyond this many standard deviations")
     parser.add_argument("--seed", type=int, default=1)
@@ -160,6 +161,7 @@ def main() -> None:
         denoiser = train(experiment, args.batch, args.lr, args.seed)
         trained = time.process_time() - start
         print(f"{experiment.name}: trained in {trained:.0f} s of processor time", flush=True)
+        count = args.samples or experiment.samples
         sampled = time.process_time()
         hooks = [
             TrajectoryVariance(last=10, name="last 10 calls"),
@@ -169,17 +171,18 @@ def main() -> None:
             denoiser,
             DDPM("large"),
             grids.discrete(SCHEDULE, args.calls, "trailing"),
-            shape=(args.samples, experiment.modes.shape[1]),
+            shape=(count, experiment.modes.shape[1]),
             seed=args.seed,
             hooks=hooks,
             max_batch=2500,
         )
         sampled = time.process_time() - sampled
-        print(f"  {args.samples} samples of {result.calls} calls in {sampled:.0f} s", flush=True)
+        print(f"  {count} samples of {result.calls} calls in {sampled:.0f} s", flush=True)
         distance = experiment.distance(result.x)
         for hook, radius in product(hooks, sorted({3.0, 4.0, 5.0, 6.0, 8.0, args.radius})):
             out = distance > radius
             row = {"experiment": experiment.name, "window": hook.name, "radius": radius, "out": int(out.sum())}
+            row |= {"samples": count, "training_steps": experiment.steps}
             row |= {"share_out": float(out.double().mean()), "train_s": trained, "sample_s": sampled}
             if bool(out.any()):
                 row |= judge(trajectory_variance(result, hook.name), out)
@@ -191,7 +194,7 @@ def main() -> None:
                     flush=True,
                 )
     rows.sort(key=lambda row: str(row["experiment"]))
-    settings = {k: v for k, v in vars(args).items() if k not in ("out", "only")}
+    settings = {k: getattr(args, k) for k in ("batch", "lr", "calls", "radius", "seed")}
     args.out.parent.mkdir(exist_ok=True)
     args.out.write_text(
         json.dumps({"machine": platform.machine(), "settings": settings, "rows": rows}, indent=1) + "\n"

@@ -362,6 +362,8 @@ def _letter(source: str, row: Any, pred: Prediction, z: Tree | None, reference: 
 @lru_cache(maxsize=64)
 def _plan(sampler: LinearSampler, schedule: Schedule | ProductSchedule, grid: Grid) -> Plan:
     check(grid, schedule)
+    if sampler.stochastic and not grid.descending:
+        raise ValueError(f"{sampler!r} adds noise, so it cannot encode on a grid that ascends; use DDIM()")
     order, steps = getattr(sampler, "order", 1), len(grid)
     if order > steps and getattr(sampler, "method", "multistep") == "multistep":
         raise ValueError(
@@ -371,8 +373,6 @@ def _plan(sampler: LinearSampler, schedule: Schedule | ProductSchedule, grid: Gr
         plan = merge({name: _leaf_plan(sampler, leaf, schedule, grid) for name, leaf in schedule.leaves.items()})
     else:
         plan = _leaf_plan(sampler, schedule, schedule, grid)
-    if sampler.stochastic and not grid.descending:
-        raise ValueError(f"{sampler!r} adds noise, so it cannot encode on a grid that ascends; use DDIM()")
     return plan
 
 

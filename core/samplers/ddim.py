@@ -55,8 +55,6 @@ class DDIM(LinearSampler):
         rows = []
         for k in range(path.steps):
             s, t = path[k], path[k + 1]
-            if self.eta > 0.0 and t.t > s.t:
-                raise ValueError(f"eta={self.eta} adds noise, so it cannot encode: use eta=0 on a grid that ascends")
             sd = self.eta * _posterior_sd(s, t) if self.eta else 0.0
             out = {"x": {"D": t.alpha, "N": root(t.sigma * t.sigma - sd * sd) if self.eta else t.sigma, "z": sd}}
             rows.append([Row(s.t, t.t, out, step=k, std=sd)])
@@ -88,8 +86,6 @@ class DDPM(LinearSampler):
         rows = []
         for k in range(path.steps):
             s, t = path[k], path[k + 1]
-            if t.t > s.t:
-                raise ValueError("DDPM goes from noise to data; encode with DDIM() on the reversed grid")
             small = _posterior_sd(s, t)
             sd = small if self.variance == "small" else root(_transition_variance(s, t))
             sd = sd * (t.sigma > 0.0)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from ..spaces import Space
+from ..spaces import Space, default_space
 from ..tree import Tree
 from .base import LinearSampler, Path
 from .plan import Plan, Row
@@ -140,7 +140,7 @@ def invert(
             f"{sampler.gamma ** -len(plan.rows):.1g} in all; use gamma=1 to invert",  # type: ignore[attr-defined]
             stacklevel=2,
         )
-    space: Space = denoiser.space or _plain(state.x)
+    space: Space = denoiser.space or default_space(state.x)
     x, previous = state.x, state.memory["xp"]
     for i in range(len(plan.rows) - 1, 0, -1):
         row = plan.row(i, 1)
@@ -165,9 +165,3 @@ def _times(c: Any, inverse: Any) -> Any:
         pick = lambda v, name: v[name] if isinstance(v, dict) else v  # noqa: E731
         return {name: -pick(c, name) * pick(inverse, name) for name in names}
     return -c * inverse
-
-
-def _plain(x: Tree) -> Space:
-    from ..spaces import default_space
-
-    return default_space(x)

@@ -1,5 +1,8 @@
 """The trajectory variance against its definition, its windows and its refusals."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -162,6 +165,16 @@ def test_walkers_between_two_modes_have_the_larger_variance():
         removed.append(float((~kept & outside).sum() / outside.sum()))
     assert removed[0] > 0.95
     assert removed[0] > removed[1] > removed[2]
+
+
+def test_what_is_recorded_of_the_papers_experiments():
+    """`benchmarks/hallucination.py`: more than 90 % removed with more than 90 % kept, everywhere."""
+    path = Path(__file__).parents[3] / "benchmarks" / "results" / "hallucination.json"
+    recorded = json.loads(path.read_text())
+    rows = [row for row in recorded["rows"] if row["radius"] == recorded["settings"]["radius"]]
+    assert sorted({row["experiment"] for row in rows}) == ["1-D, 3 modes", "2-D, 5 x 5 grid"] and len(rows) == 4
+    for row in rows:
+        assert row["out"] > 10 and row["removed"] > 0.9 and row["kept"] > 0.9
 
 
 class _Tokens(Space):
