@@ -326,15 +326,42 @@ class Denoiser:
             }
         return function(self._leaf_schedule(None), first, *rest)
 
+    def warm(self, times: tuple[float, ...], like: Tree, copies: int = 1) -> None:
+        """Make labels and coefficients for `times` now.
+
+        Small tensors that stay, made one by one between large ones that go, cut the free memory into
+        pieces: a long run over a large batch would grow without bound.
+
+        Args:
+            times: the times that will be asked about.
+            like: states of the run.
+            copies: how many of them guidance puts into one call.
+        """
+        first = leaves(like)[0]
+        size = first.shape[0] * copies
+        key = (times, size, first.dtype, first.device)
+        if key in self._memo:
+            return
+        for t in times:
+            self._label_of(t, size, first.dtype, first.device)
+            for name in like if isinstance(like, dict) else (None,):
+                if self._leaf_kind(name) != "residual":
+                    self._forms_at(t, name, first.dtype)
+        self._memo[key] = True
+
     # -- prediction ------------------------------------------------------------------------------
+    def _forms_at(self, t: float, name: Any, dtype: torch.dtype) -> tuple[Form | None, Form | None]:
+        forms = self._memo.get((t, name, dtype))
+        if forms is None:
+            if len(self._memo) > 8192:
+                self._memo.clear()
+            both = _forms(self._leaf_schedule(name), t, self._leaf_kind(name), self.sigma_data)
+            forms = self._memo[t, name, dtype] = (_prepared(both[0], dtype), _prepared(both[1], dtype))
+        return forms
+
     def _form(self, which: int, t: Any, name: str | None, dtype: torch.dtype) -> Form:
         if t.__class__ is float:
-            forms = self._memo.get((t, name, dtype))
-            if forms is None:
-                if len(self._memo) > 8192:
-                    self._memo.clear()
-                both = _forms(self._leaf_schedule(name), t, self._leaf_kind(name), self.sigma_data)
-                forms = self._memo[t, name, dtype] = (_prepared(both[0], dtype), _prepared(both[1], dtype))
+            forms = self._forms_at(t, name, dtype)
         else:
             forms = _forms(self._leaf_schedule(name), t, self._leaf_kind(name), self.sigma_data)
         form = forms[which]
@@ -388,16 +415,18 @@ class Denoiser:
             return t * clock.num_steps - 1.0
         return -clock.clock(t) / 4.0
 
+    def _label_of(self, t: float, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        key = (t, size, dtype, device)
+        label = self._memo.get(key)
+        if label is None or label._version:  # a network may have written into the one that it was given
+            with torch.inference_mode(False):  # a label made here may meet autograd later
+                label = self._memo[key] = torch.full((size,), self._label_value(t), dtype=dtype, device=device)
+        return label
+
     def _label(self, t: Any, x: Tree) -> Tensor:
         leaf = x if x.__class__ is Tensor else leaves(x)[0]
         if t.__class__ is float:
-            key = (t, leaf.shape[0], leaf.dtype, leaf.device)
-            label = self._memo.get(key)
-            if label is None or label._version:  # a network may have written into the one that it was given
-                with torch.inference_mode(False):  # a label made here may meet autograd later
-                    value = self._label_value(t)
-                    label = self._memo[key] = torch.full((leaf.shape[0],), value, dtype=leaf.dtype, device=leaf.device)
-            return label
+            return self._label_of(t, leaf.shape[0], leaf.dtype, leaf.device)
         return self._label_value(t).to(device=leaf.device, dtype=leaf.dtype)
 
     def _check_time(self, t: Any, x: Tree) -> Any:

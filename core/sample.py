@@ -220,6 +220,9 @@ class _Run:
     group: int
 
     def __call__(self, state: State, bar: Any) -> Result:
+        if isinstance(self.sampler, LinearSampler) and hasattr(self.denoiser, "warm"):
+            self.plan.warm(leaves(state.x)[0].dtype)
+            self.denoiser.warm(self.plan.asked, state.x)
         needs_grad = self.denoiser.needs_grad or any(hook.needs_grad for hook in self.hooks)
         with torch.no_grad() if needs_grad else torch.inference_mode():
             new, calls = self._loop(state, bar, None)
@@ -407,11 +410,12 @@ def _chunks(size: int, max_batch: int | None, group: int) -> list[range]:
 
 
 def _cut(condition: dict[str, Any], part: slice, size: int, whole: bool) -> dict[str, Any]:
-    if whole:
-        return condition
-    return {
-        name: v[part] if isinstance(v, Tensor) and v.ndim and v.shape[0] == size else v for name, v in condition.items()
-    }
+    def cut(v: Any) -> Any:
+        if isinstance(v, dict):
+            return {name: cut(entry) for name, entry in v.items()}
+        return v[part] if isinstance(v, Tensor) and v.ndim and v.shape[0] == size else v
+
+    return condition if whole else {name: cut(v) for name, v in condition.items()}
 
 
 def _join(results: list[Result]) -> Result:

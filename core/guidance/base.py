@@ -60,6 +60,13 @@ class Guidance:
         """The same guidance with its network in half precision."""
         return self._around(self.denoiser.in_half(dtype))
 
+    copies: int = 1
+    """How many copies of the states go into one network call."""
+
+    def warm(self, times: tuple[float, ...], like: Tree, copies: int = 1) -> None:
+        """See `Denoiser.warm`."""
+        self.denoiser.warm(times, like, copies * self.copies)
+
     def leafwise(self, *args: Any) -> Tree:
         """See `Denoiser.leafwise`."""
         return self.denoiser.leafwise(*args)

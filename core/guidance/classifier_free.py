@@ -54,6 +54,7 @@ class ClassifierFree(Guidance):
         rescale: float = 0.0,
     ) -> None:
         super().__init__(denoiser)
+        self.copies = 2
         if not null:
             raise ValueError(
                 "classifier-free guidance needs the null condition used in training: null={'condition': value}; "

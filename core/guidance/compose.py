@@ -70,6 +70,7 @@ class Compose(Guidance):
         if not weights or not all(math.isfinite(w) for w in weights):
             raise ValueError(f"weights must be finite, one a condition, got {list(weights)}")
         self.weights, self.null = tuple(float(w) for w in weights), null
+        self.copies = len(self.weights) + 1
 
     def __call__(self, x: Tree, t: Any, **condition: Any) -> Prediction:
         n = len(self.weights)
@@ -164,6 +165,11 @@ class TwoModels(Guidance):
         new = super().in_half(dtype)
         new.other = self.other.in_half(dtype)
         return new
+
+    def warm(self, times: tuple[float, ...], like: Tree, copies: int = 1) -> None:
+        """See `Denoiser.warm`, for both models."""
+        for one in (self.denoiser, self.other):
+            one.warm(times, like, copies)
 
     def __call__(self, x: Tree, t: Any, **condition: Any) -> Prediction:
         model = self.denoiser(x, t, **condition)

@@ -7,9 +7,12 @@ SDE), H = (1 + eta) h:
 
     x_t = (sigma_t / sigma_s) e^{-eta h} x_s + alpha_t sum_j w_j D_j + sigma_t sqrt(1 - e^{-2 eta h}) z
 
-with w the weights of `exponential.adams` for H (DPM-Solver++), or with eta = 0
+with w the weights of `exponential.adams` for H (DPM-Solver++), or with those for h (DPM-Solver)
 
-    x_t = (alpha_t / alpha_s) x_s - sigma_t sum_j w_j N_j                                (DPM-Solver).
+    x_t = (alpha_t / alpha_s) x_s - sigma_t (1 + eta) sum_j w_j N_j + sigma_t sqrt(eta (e^{2h} - 1)) z.
+
+Both solve dx = [f x + (1 + eta) g^2 / (2 sigma) N] dt + sqrt(eta) g dw, whose marginals are those of the
+process for every eta.
 
 The third-order multistep formula as published (and as in diffusers and k-diffusion) lacks a factor 2
 in its second divided difference and is of order 2; here `order=3` is of order 3, and
@@ -44,18 +47,23 @@ class _Rule:
     def sign(self) -> float:
         return -1.0 if self.use == "data" else 1.0
 
-    def stretch(self, h: Any) -> Any:
-        return (1.0 + self.eta) * h
+    def stretch(self, h: Any) -> tuple[Any, float]:
+        """Length of the exponential's argument and factor of its integral."""
+        return ((1.0 + self.eta) * h, 1.0) if self.use == "data" else (h, 1.0 + self.eta)
 
     def weights(self, h: Any, nodes: Sequence[Any]) -> list[Any]:
-        return adams(self.stretch(h), nodes, self.sign)
+        length, factor = self.stretch(h)
+        return [factor * w for w in adams(length, nodes, self.sign)]
+
+    def keep(self, s: Level, t: Level) -> Any:
+        """What the linear part of the step makes of x_s, and of noise that was added at s."""
+        if self.use == "noise":
+            return t.alpha / s.alpha
+        return t.sigma / s.sigma * (m.exp(-self.eta * (t.lam - s.lam)) if self.eta else 1.0)
 
     def step(self, s: Level, t: Level, weights: dict[str, Any], source: str = "x") -> Combination:
-        h = t.lam - s.lam
-        if self.use == "noise":
-            return {source: t.alpha / s.alpha, **{p: -t.sigma * w for p, w in weights.items()}}
-        keep = t.sigma / s.sigma * (m.exp(-self.eta * h) if self.eta else 1.0)
-        out = {source: keep, **{p: t.alpha * w for p, w in weights.items()}}
+        scale = -t.sigma if self.use == "noise" else t.alpha
+        out = {source: self.keep(s, t), **{p: scale * w for p, w in weights.items()}}
         if self.eta:
             out["z"] = self.sd(s, t)
         return out
@@ -64,6 +72,8 @@ class _Rule:
         if not self.eta:
             return 0.0
         h = t.lam - s.lam
+        if self.use == "noise":
+            return t.sigma * root(self.eta * m.expm1(2.0 * h))
         return t.sigma * root(-m.expm1(-2.0 * self.eta * h))
 
 
@@ -116,8 +126,7 @@ def singlestep_rows(rule: _Rule, path: Path, k: int, order: int, variant: Varian
             w = rule.weights(h, [0.0, r])
         final = rule.step(s, t, {"P1": w[0], "P": w[1]}, "xs")
         if rule.eta:  # the noise of the stage is the first part of the noise of the step
-            later = t.lam - u.lam
-            final["Z1"] = t.sigma / u.sigma * m.exp(-rule.eta * later) * rule.sd(s, u)
+            final["Z1"] = rule.keep(u, t) * rule.sd(s, u)
             final["z"] = rule.sd(u, t)
         rows_.append([Row(u.t, t.t, {"x": final}, rule.use, step=k, std=rule.sd(u, t))])
         return rows_
@@ -141,6 +150,7 @@ class _DPM(LinearSampler):
     startup: Method = "multistep"
     lower_order_final: bool | None = None
     compat: Literal["published"] | None = None
+    eta: float = 0.0
 
     def __post_init__(self) -> None:
         if self.order not in (1, 2, 3):
@@ -152,6 +162,16 @@ class _DPM(LinearSampler):
             raise ValueError(f'variant must be "midpoint" or "heun", got {self.variant!r}')
         if self.compat not in (None, "published"):
             raise ValueError(f'compat must be None or "published", got {self.compat!r}')
+        if self.eta < 0.0:
+            raise ValueError(f"eta must be >= 0, got {self.eta}")
+        if self.eta > 0.0 and self.order == 3 and "singlestep" in (self.method, self.startup):
+            raise ValueError(
+                "there is no third-order singlestep SDE form; use order=2, or method and startup multistep"
+            )
+
+    @property
+    def stochastic(self) -> bool:
+        return self.eta > 0.0
 
     @property
     def _rule(self) -> _Rule:
@@ -209,8 +229,8 @@ class _DPM(LinearSampler):
     @staticmethod
     def _published_third(rule: _Rule, h: Any, r0: Any, r1: Any) -> list[Any]:
         """The published weights: the second divided difference without its factor 2 (order 2)."""
-        big = rule.stretch(h)
-        i0, i1, i2 = (big * phi(j, rule.sign * big) for j in (1, 2, 3))
+        big, factor = rule.stretch(h)
+        i0, i1, i2 = (factor * big * phi(j, rule.sign * big) for j in (1, 2, 3))
         # d0 = (P - P1) / r0, d1 = (P1 - P2) / r1, D1 = d0 + r0 / (r0 + r1) (d0 - d1), D2 = (d0 - d1) / (r0 + r1)
         a, b = 1.0 + r0 / (r0 + r1), -r0 / (r0 + r1)  # D1 = a d0 + b d1
         c = 1.0 / (r0 + r1)  # D2 = c (d0 - d1)
@@ -233,21 +253,6 @@ class DPMSolverPP(_DPM):
         eta: noise on the way; 0 is the ODE, 1 the reverse SDE ("SDE-DPM-Solver++").
     """
 
-    eta: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.eta < 0.0:
-            raise ValueError(f"eta must be >= 0, got {self.eta}")
-        if self.eta > 0.0 and self.order == 3 and "singlestep" in (self.method, self.startup):
-            raise ValueError(
-                "there is no third-order singlestep SDE form; use order=2, or method and startup multistep"
-            )
-
-    @property
-    def stochastic(self) -> bool:
-        return self.eta > 0.0
-
     @property
     def _rule(self) -> _Rule:
         return _Rule("data", self.eta)
@@ -255,14 +260,15 @@ class DPMSolverPP(_DPM):
 
 @dataclass(frozen=True)
 class DPMSolver(_DPM):
-    """DPM-Solver in its noise-prediction form: 1, 2S, 3S (and multistep).
+    """DPM-Solver in its noise-prediction form: 1, 2S, 3S, 2M, 3M, and the SDE forms.
 
     Args:
-        order, method, variant, startup, lower_order_final, compat: as in `DPMSolverPP`.
+        order, method, variant, startup, lower_order_final, compat, eta: as in `DPMSolverPP`; eta = 1 is
+            "SDE-DPM-Solver".
     """
 
     method: Method = "singlestep"
 
     @property
     def _rule(self) -> _Rule:
-        return _Rule("noise")
+        return _Rule("noise", self.eta)

@@ -173,6 +173,18 @@ class Plan:
         """The plan as float64 tensors, for elements at different rows."""
         return Table(self)
 
+    @cached_property
+    def asked(self) -> tuple[float, ...]:
+        """The times that the network is asked about, each once."""
+        return tuple(dict.fromkeys(row.t for ages in self.rows for row in ages))
+
+    def warm(self, dtype: torch.dtype) -> None:
+        """Make the coefficients for states of `dtype` now, not one by one between large tensors."""
+        if self.scalar and dtype not in self.rows[-1][-1]._programs:
+            for ages in self.rows:
+                for row in ages:
+                    row.scalar_program(dtype)
+
     def gather(self, i: Tensor, age: Tensor) -> VectorRow:
         """The rows of elements at different places.
 

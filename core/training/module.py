@@ -53,7 +53,7 @@ class DenoisingModule(pl.LightningModule):
         workers: int,
     ) -> None:
         super().__init__()
-        self.network = denoiser.network  # type: ignore[assignment]
+        self.network = denoiser.network
         self.denoiser, self.objective = denoiser, objective
         self.optimizer_of, self.rate = optimizer, rate
         self.collate, self.seed, self.batch_size, self.workers = collate or default_collate, seed, batch_size, workers

@@ -16,7 +16,19 @@ from scidiffuse.core import grids
 from scidiffuse.core.denoisers import Denoiser
 from scidiffuse.core.noise import Recorded
 from scidiffuse.core.sample import sample
-from scidiffuse.core.samplers import DDIM, DDPM, IPNDM, PLMS, PNDM, DPMSolverPP, EDMStochastic, Euler, Heun, UniPC
+from scidiffuse.core.samplers import (
+    DDIM,
+    DDPM,
+    IPNDM,
+    PLMS,
+    PNDM,
+    DPMSolver,
+    DPMSolverPP,
+    EDMStochastic,
+    Euler,
+    Heun,
+    UniPC,
+)
 from scidiffuse.core.schedules import EDM, DiscreteBetas
 
 warnings.filterwarnings("ignore", module="diffusers")
@@ -195,6 +207,24 @@ def test_sde_dpm_solver_pp(start: torch.Tensor) -> None:
         denoiser(), DPMSolverPP(order=2, eta=1.0), _at(peer), x=start, noise=Recorded(draws), dtype=torch.float64
     )
     close(ours.x, x, 5e-6)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_sde_dpm_solver(start: torch.Tensor, order: int) -> None:
+    """The noise-prediction SDE form ends at the noise of index 0, for it is not defined at sigma = 0."""
+    peer = make(
+        "DPMSolverMultistepScheduler", 20, timestep_spacing="leading", algorithm_type="sde-dpmsolver",
+        solver_order=order, final_sigmas_type="sigma_min",
+    )  # fmt: skip
+    draws = [
+        torch.randn(start.shape, generator=torch.Generator().manual_seed(i), dtype=torch.float64) for i in range(20)
+    ]
+    x = start
+    for t, z in zip(peer.timesteps, draws, strict=True):
+        x = peer.step(network(x, t.reshape(1)), t, x, variance_noise=z).prev_sample
+    grid = grids.explicit([*_at(peer).times[:-1], 1 / 1000])
+    sampler = DPMSolver(order, "multistep", eta=1.0)
+    close(sample(denoiser(), sampler, grid, x=start, noise=Recorded(draws), dtype=torch.float64).x, x, 5e-6)
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])

@@ -17,7 +17,7 @@ from scidiffuse.core import grids
 from scidiffuse.core.closed_form import GaussianMixture
 from scidiffuse.core.noise import Recorded
 from scidiffuse.core.sample import sample
-from scidiffuse.core.samplers import DDIM, DDPM, DPMSolverPP, EDMStochastic, LinearSampler
+from scidiffuse.core.samplers import DDIM, DDPM, DPMSolver, DPMSolverPP, EDMStochastic, LinearSampler
 from scidiffuse.core.schedules import VE, CondOT, PFGMpp, Schedule, VPLinear
 
 M, C = 0.8, 0.5
@@ -36,6 +36,9 @@ STOCHASTIC: dict[str, tuple[LinearSampler, int]] = {  # method and weak order
     "SDE-DPM-Solver++2M, heun": (DPMSolverPP(2, variant="heun", eta=1.0), 2),
     "SDE-DPM-Solver++2S": (DPMSolverPP(2, "singlestep", eta=1.0), 2),
     "SDE-DPM-Solver++3M": (DPMSolverPP(3, eta=1.0), 2),
+    "SDE-DPM-Solver-1": (DPMSolver(1, eta=1.0), 1),
+    "SDE-DPM-Solver-2M": (DPMSolver(2, "multistep", eta=1.0), 2),
+    "SDE-DPM-Solver-2S, eta=0.5": (DPMSolver(2, eta=0.5), 2),
     "EDM": (EDMStochastic(churn=5.0, s_noise=1.0), 2),
     "EDM, Euler": (EDMStochastic(churn=5.0, s_noise=1.0, heun=False), 1),
 }
