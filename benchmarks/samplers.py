@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import json
 import platform
+import subprocess
+import sys
 import time
-import tracemalloc
 import warnings
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -144,7 +145,6 @@ def memory() -> dict[str, float]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    tracemalloc.stop()
     table: dict[str, dict[str, float]] = {}
     for label, shape in SHAPES.items():
         x = torch.randn(*shape)
@@ -197,11 +197,27 @@ def main() -> None:
         "ratios": ratios,
         "planning_ms_50_steps": planning(),
         "memory": memory(),
+        "import_seconds": imports(),
     }
     folder = Path(__file__).parent / "results"
     folder.mkdir(exist_ok=True)
     (folder / "samplers.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
+
+
+def imports() -> dict[str, float]:
+    """Seconds of importing a module in a fresh interpreter, less those of starting one: minimum of five."""
+
+    def start(code: str) -> float:
+        times = []
+        for _ in range(5):
+            begin = time.perf_counter()
+            subprocess.run([sys.executable, "-c", code], check=True)
+            times.append(time.perf_counter() - begin)
+        return min(times)
+
+    empty = start("pass")
+    return {name: round(start(f"import {name}") - empty, 3) for name in ("scidiffuse", "torch", "scidiffuse.core")}
 
 
 def _version(name: str) -> str:

@@ -229,7 +229,7 @@ class Prediction:
         )
 
 
-Label = Literal["auto", "time", "index", "log_sigma"] | Callable[[Schedule, Any], Any]
+Label = Literal["auto", "time", "index", "integer", "log_sigma"] | Callable[[Schedule, Any], Any]
 
 
 class Denoiser:
@@ -245,7 +245,8 @@ class Denoiser:
         space: where the states live; None for plain tensors (no projection).
         label: what the network is told about time. "time" is 1000 t; "index" the index 0..T-1 of
             a `DiscreteBetas` schedule; "log_sigma" log(sigma/alpha)/4 as in EDM; or a function
-            (schedule, t) -> value. "auto": "log_sigma" for edm predictions, "index" for
+            (schedule, t) -> value. "integer" is the index as a long tensor, for networks that look it
+            up in a table; times between two indices are refused. "auto": "log_sigma" for edm predictions, "index" for
             `DiscreteBetas`, else "time".
         sigma_data: standard deviation of the data, for edm predictions.
 
@@ -275,8 +276,10 @@ class Denoiser:
         if label == "auto":
             clock = schedule.leaves[schedule.clock_leaf] if isinstance(schedule, ProductSchedule) else schedule
             label = "log_sigma" if "edm" in kinds else "index" if isinstance(clock, DiscreteBetas) else "time"
-        if not callable(label) and label not in ("time", "index", "log_sigma"):
-            raise ValueError(f'unknown label {label!r}; expected "auto", "time", "index", "log_sigma" or a function')
+        if not callable(label) and label not in ("time", "index", "integer", "log_sigma"):
+            raise ValueError(
+                f'unknown label {label!r}; expected "auto", "time", "index", "integer", "log_sigma" or a function'
+            )
         if not sigma_data > 0.0:
             raise ValueError(f"sigma_data is the standard deviation of the data, positive; got {sigma_data}")
         self.network: Any = network
@@ -409,10 +412,11 @@ class Denoiser:
         clock = schedule.leaves[schedule.clock_leaf] if isinstance(schedule, ProductSchedule) else schedule
         if label == "time":
             return 1000.0 * t
-        if label == "index":
+        if label in ("index", "integer"):
             if not isinstance(clock, DiscreteBetas):
-                raise ValueError(f'label="index" needs a DiscreteBetas schedule, got {clock!r}; use label="time"')
-            return t * clock.num_steps - 1.0
+                raise ValueError(f'label="{label}" needs a DiscreteBetas schedule, got {clock!r}; use label="time"')
+            index = t * clock.num_steps - 1.0
+            return index if label == "index" else _whole(index, clock.num_steps)
         return -clock.clock(t) / 4.0
 
     def _label_of(self, t: float, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -420,14 +424,15 @@ class Denoiser:
         label = self._memo.get(key)
         if label is None or label._version:  # a network may have written into the one that it was given
             with torch.inference_mode(False):  # a label made here may meet autograd later
-                label = self._memo[key] = torch.full((size,), self._label_value(t), dtype=dtype, device=device)
+                kind = torch.long if self.label == "integer" else dtype
+                label = self._memo[key] = torch.full((size,), self._label_value(t), dtype=kind, device=device)
         return label
 
     def _label(self, t: Any, x: Tree) -> Tensor:
         leaf = x if x.__class__ is Tensor else leaves(x)[0]
         if t.__class__ is float:
             return self._label_of(t, leaf.shape[0], leaf.dtype, leaf.device)
-        return self._label_value(t).to(device=leaf.device, dtype=leaf.dtype)
+        return self._label_value(t).to(device=leaf.device, dtype=torch.long if self.label == "integer" else leaf.dtype)
 
     def _check_time(self, t: Any, x: Tree) -> Any:
         if isinstance(t, Tensor):
@@ -627,6 +632,18 @@ class Denoiser:
             return z / _coef(a, x)
 
         return self.leafwise(leaf, x, noise, reference)
+
+
+def _whole(index: Any, steps: int) -> Any:
+    """An index that is whole, as it must be for a network that looks it up in a table."""
+    near = index.round() if isinstance(index, Tensor) else float(round(index))
+    off = abs(index - near)
+    if float(off.max() if isinstance(off, Tensor) else off) > 1e-6:
+        raise ValueError(
+            f"the network is told whole indices 0..{steps - 1}, got {index} between two of them; use grids.discrete or "
+            "grids.from_indices, or a sampler without inner stages"
+        )
+    return near if isinstance(near, Tensor) else int(near)
 
 
 def check_condition(names: Iterable[str]) -> None:

@@ -145,7 +145,8 @@ def fit(
         optimizer: parameters -> optimizer, instead of AdamW.
         ema: decay of the average of the weights (warmed up), None for no average.
         grad_clip: largest norm of the gradient, None for no clipping.
-        seed: key of the order, times, noise and dropout. Initial weights are the network's own.
+        seed: key of the order, times, noise and dropout. Initial weights are the network's own. Masks of dropout
+            layers are drawn a process, so several processes equal one to rounding only without such layers.
         val: validation set; its loss is taken at the same times and noise every `val_every` steps (default: at every
             save), with the averaged weights.
         out: folder for checkpoints and losses; None writes nothing.

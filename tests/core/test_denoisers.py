@@ -322,3 +322,16 @@ def test_other_refusals() -> None:
         Denoiser(None, VPLinear(), "residual")
     with pytest.raises(ValueError, match="reference"):
         Denoiser(None, Residual(), "residual").target(torch.zeros(2, 4), torch.zeros(2, 4), 0.5)
+
+
+def test_integer_labels_for_networks_with_a_table() -> None:
+    schedule = DiscreteBetas.linear(1e-4, 0.02, 10)
+    table = torch.nn.Embedding(10, 3).requires_grad_(False)
+    denoiser = Denoiser(lambda x, index: x + table(index), schedule, label="integer")
+    x = torch.zeros(2, 3)
+    torch.testing.assert_close(denoiser(x, 0.4).raw, table(torch.tensor([3, 3])))
+    torch.testing.assert_close(denoiser(x, torch.tensor([0.1, 1.0])).raw, table(torch.tensor([0, 9])))
+    with pytest.raises(ValueError, match=r"whole indices 0\.\.9, got 2\.5 between"):
+        denoiser(x, 0.35)
+    with pytest.raises(ValueError, match="needs a DiscreteBetas schedule"):
+        Denoiser(lambda x, index: x, VPLinear(), label="integer")(x, 0.5)
