@@ -5,7 +5,8 @@
 Everything that a run is lives in its `State`. Noise is keyed by (seed, sample index, draw, role), so
 a batch that does not fit into memory is cut (`max_batch`) without changing a number. Finiteness is
 tested once, at the end; only when it fails is the run repeated with a test at every call, to name
-the step and time at which it broke.
+the step and time at which it broke. A run holds x, the registers that its plan declares, and its start
+(which the repetition needs), beside what a network call takes.
 """
 
 from __future__ import annotations
