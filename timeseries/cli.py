@@ -7,6 +7,8 @@ extra (``nycflights13_weather``, ``elecdemand``). Several are put together into 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,7 +22,9 @@ __all__ = ["app"]
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 Data = Annotated[list[str], typer.Argument(help="Files (csv, parquet) or data set names; several are concatenated.")]
-Model = Annotated[Path | None, typer.Option(help="Folder of a trained model; default: the one that ships.")]
+Model = Annotated[
+    Path | None, typer.Option(help="Folder of a trained model, or the --out of a fit; default: the one that ships.")
+]
 
 
 @app.callback()
@@ -39,8 +43,29 @@ def read(data: list[str]) -> pd.DataFrame:
 
 def stop(error: Exception) -> typer.Exit:
     """Print what is wrong with the input, without a traceback, and give the exit to raise."""
-    typer.echo(f"error: {error}", err=True)
+    typer.echo(f"error: {in_flags(str(error))}", err=True)
     return typer.Exit(1)
+
+
+#: What the library's messages say to Python users, as patterns, and what it is called here.
+_FLAGS: dict[str, str | Callable[[re.Match[str]], str]] = {
+    r"pass resume=True": "add --resume",
+    r"pass (another )?freq=": r"give \1--freq",
+    r"\bh=": "--horizon ",
+    r"\bQuantileGuidance\b(?!\()": "--guidance quantile",
+    r"\bMSEGuidance\b(?!\()": "--guidance mse",
+    r"\bprediction_length\b": "--horizon",
+    r"\bn_windows\b": "--windows",
+    r"\b(context_length|num_samples|max_steps|batch_size|save_every|val_windows|d_state|guidance_scale|sampling_steps|"
+    r"num_nodes)\b": lambda match: "--" + match[1].replace("_", "-"),
+}
+
+
+def in_flags(message: str) -> str:
+    """A message of the library with its keyword arguments named as the options of this command."""
+    for pattern, flag in _FLAGS.items():
+        message = re.sub(pattern, flag, message)
+    return re.sub(r"(--[a-z-]+)=(?=\S)", r"\1 ", message)
 
 
 _EXPECTED = (ValueError, TypeError, FileNotFoundError, RuntimeError)
@@ -92,10 +117,13 @@ def fit(
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
     """Train TSDiff on every window of every series."""
+    from ..core import checkpoint
     from ..core.training import hardware
     from .tsdiff import TSDiff
 
+    at = _Position()
     try:
+        before = _saved_step(out)
         model = TSDiff(
             context_length=context_length,
             prediction_length=horizon,
@@ -124,19 +152,75 @@ def fit(
             out=out,
             resume=resume,
             progress=progress,
+            callbacks=at.callbacks(),
             **hardware(devices, num_nodes, strategy, accelerator, precision),
         )
     except _EXPECTED as error:
         raise stop(error) from error
-    best = "best" if (out / "best").is_dir() else "model"
-    typer.echo(f"trained to step {max_steps}; the model is in {out / best}")
+    except (KeyboardInterrupt, SystemExit) as error:
+        if not _interrupted(error):
+            raise
+        saved = _saved_step(out)
+        last = "no checkpoint yet" if saved is None else f"last checkpoint {saved}; continue with --resume"
+        typer.echo(f"interrupted at step {at.step if at.step else before or 0}; {last}", err=True)
+        raise typer.Exit(130) from error
+    where = out / ("best" if checkpoint.is_checkpoint(out / "best") else "model")
+    done = (
+        f"already at step {model.steps}, nothing to do" if before == model.steps else f"trained to step {model.steps}"
+    )
+    typer.echo(f"{done}; the model is in {where}")
+
+
+class _Position:
+    """The step that a training has reached, for the message of an interrupted one."""
+
+    def __init__(self) -> None:
+        self.step = 0
+
+    def callbacks(self) -> list[Any]:
+        """What tells: none without Lightning, whose absence `fit` reports."""
+        try:
+            from lightning.pytorch.callbacks import LambdaCallback
+        except ImportError:
+            return []
+
+        def note(trainer: Any, *_: Any) -> None:
+            self.step = int(trainer.global_step)
+
+        return [LambdaCallback(on_train_batch_end=note)]
+
+
+def _saved_step(out: Path) -> int | None:
+    """The step of the last checkpoint in the folder of a training, None where there is none."""
+    from ..core import checkpoint
+
+    if not checkpoint.is_checkpoint(out / "state"):
+        return None
+    from ..core.training.state import SafeCheckpointIO
+
+    return int(SafeCheckpointIO().load_checkpoint(out / "state")["global_step"])
+
+
+def _interrupted(error: BaseException) -> bool:
+    """Whether Ctrl-C is behind it: Lightning turns a KeyboardInterrupt into a SystemExit."""
+    return isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt)
 
 
 def _model(folder: Path | None) -> Any:
+    from ..core import checkpoint
     from . import pretrained
     from .tsdiff import TSDiff
 
-    return TSDiff.load(pretrained() if folder is None else folder)
+    folder = pretrained() if folder is None else folder
+    if not checkpoint.is_checkpoint(folder):  # the folder of a training
+        folder = next((folder / k for k in ("best", "model") if checkpoint.is_checkpoint(folder / k)), folder)
+    return TSDiff.load(folder)
+
+
+def _suffix(path: Path | None, option: str, kinds: tuple[str, ...]) -> None:
+    """Refuse a file that could not be written, before the work."""
+    if path is not None and not path.name.lower().endswith(kinds):
+        raise ValueError(f"{option} {path}: the name must end in {', '.join(kinds)}")
 
 
 def _guidance(kind: str, scale: float | None, default: float) -> Any:
@@ -152,6 +236,7 @@ Scale = Annotated[float | None, typer.Option(help="Its scale; default: the model
 Method = Annotated[Literal["ddim", "ddpm"] | None, typer.Option(help="Sampler; default: the model's.")]
 Steps = Annotated[int | None, typer.Option(help="Network calls; default: the model's.")]
 Paths = Annotated[int, typer.Option(help="Sample paths a series.")]
+NonNegative = Annotated[bool, typer.Option("--non-negative", help="Clip the sample paths at 0.")]
 
 
 @app.command()
@@ -166,12 +251,17 @@ def forecast(
     sampler: Method = None,
     steps: Steps = None,
     level: Annotated[list[float], typer.Option(help="Central intervals, in percent.")] = [80, 95],  # noqa: B006
+    non_negative: NonNegative = False,
     plot: Annotated[Path | None, typer.Option(help="Also write a fan chart (.png, .svg, .pdf).")] = None,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
     """Forecast what comes after the end of every series."""
     try:
+        _suffix(out, "--out", (".csv", ".csv.gz", ".parquet", ".pq", ".npz"))
+        _suffix(plot, "--plot", (".png", ".svg", ".pdf"))
+        if any(not 0 < v < 100 for v in level):
+            raise ValueError(f"--level is in percent, between 0 and 100, got {level}")
         trained, frame = _model(model), read(data)
         result = trained.forecast(
             frame,
@@ -183,8 +273,11 @@ def forecast(
             seed=seed,
             progress=progress,
         )
+        if non_negative:
+            result = result.non_negative()
         typer.echo(f"wrote {result.save(out, level)}")
         if plot is not None:
+            plot.parent.mkdir(parents=True, exist_ok=True)
             result.plot(frame).savefig(plot, dpi=120)
             typer.echo(f"wrote {plot}")
     except _EXPECTED as error:
@@ -203,6 +296,7 @@ def evaluate(
     scale: Scale = None,
     sampler: Method = None,
     steps: Steps = None,
+    non_negative: NonNegative = False,
     out: Annotated[Path | None, typer.Option(help="Write all scores as JSON.")] = None,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
@@ -210,14 +304,14 @@ def evaluate(
     """Score the model on rolling windows, with the seasonal naive forecast (point and with intervals) beside it."""
     from ..core.demo import table
     from .baselines import seasonal_naive, seasonal_naive_intervals
-    from .data import to_panel
+    from .data import to_model_panel
     from .forecast import evaluate as score
     from .forecast import rolling
 
     try:
         trained = _model(model)
         h = trained.config.prediction_length if horizon is None else horizon
-        history, actual = rolling(to_panel(read(data), trained.config.freq), h, windows, stride)
+        history, actual = rolling(to_model_panel(read(data), trained.config.freq), h, windows, stride)
         result = trained.forecast(
             history,
             h,
@@ -228,6 +322,8 @@ def evaluate(
             seed=seed,
             progress=progress,
         )
+        if non_negative:
+            result = result.non_negative()
         scores = {
             f"TSDiff, {num_samples} paths": score(result, actual, history),
             "seasonal naive, with intervals": score(seasonal_naive_intervals(history, h), actual, history),
@@ -244,7 +340,9 @@ def evaluate(
         "coverage_80",
         "n_rows",
     )
-    typer.echo(table({name: {k: row[k] for k in shown} for name, row in scores.items()}))
+    lines: dict[str, dict[str, float | str]] = {name: {k: row[k] for k in shown} for name, row in scores.items()}
+    lines["seasonal naive, point"]["coverage_80"] = "-"  # a point has no interval
+    typer.echo(table(lines))
     if out is not None:
         out.write_text(json.dumps({"info": result.info, "scores": scores}, indent=1) + "\n")
         typer.echo(f"wrote {out}")

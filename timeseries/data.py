@@ -116,6 +116,24 @@ def season_length(freq: str) -> int:
     return base // count if base % count == 0 else 1
 
 
+_WORDS = {
+    "s": ("by the second", "seconds"), "min": ("by the minute", "minutes"), "h": ("hourly", "hours"),
+    "D": ("daily", "days"), "B": ("of business days", "business days"), "W": ("weekly", "weeks"),
+    "MS": ("monthly", "months"), "ME": ("monthly", "months"), "BME": ("monthly", "months"),
+    "QS": ("quarterly", "quarters"), "QE": ("quarterly", "quarters"),
+    "YS": ("yearly", "years"), "YE": ("yearly", "years"),
+}  # fmt: skip
+
+
+def freq_words(freq: str) -> str:
+    """A frequency for people: ``"h"`` -> ``"hourly ('h')"``, ``"15min"`` -> ``"every 15 minutes ('15min')"``."""
+    match = re.fullmatch(r"(\d*)([A-Za-z]+)(-.+)?", freq)
+    if match is None or match.group(2) not in _WORDS:
+        return f"of step {freq!r}"
+    one, many = _WORDS[match.group(2)]
+    return f"every {match.group(1)} {many} ({freq!r})" if match.group(1) else f"{one} ({freq!r})"
+
+
 def _from_step(seconds: float) -> str | None:
     for unit, size in (("h", 3600), ("min", 60), ("s", 1)):
         if seconds >= size and seconds % size == 0:
@@ -286,42 +304,90 @@ def to_panel(
             grid, infinities, integers beyond 2^53, a series without one observation, or (``gaps="error"``) gaps. The
             message names the series and the first timestamp.
     """
+    if gaps not in ("nan", "error"):
+        raise ValueError(f"gaps must be 'nan' or 'error', got {gaps!r}")
+    parts = _series(df, id_col, time_col, target_col)
+    freq = _common_freq([(u, t) for u, t, _ in parts]) if freq is None else canonical_freq(freq)
+    return _panel(parts, freq, gaps)
+
+
+def to_model_panel(df: pd.DataFrame | Panel, freq: str) -> Panel:
+    """:func:`to_panel` on the grid of a model, for data that are of its frequency by themselves.
+
+    Daily rows lie on an hourly grid, too, with 23 gaps of 24: data whose own frequency is another are refused. A
+    :class:`Panel` has its frequency from its maker: ``to_panel(df, "h")`` says that such gaps are meant.
+
+    Raises:
+        ValueError: another frequency, both named; and whatever :func:`to_panel` raises.
+    """
+    if isinstance(df, Panel):
+        if df.freq != freq:
+            raise ValueError(_other_freq(freq, df.freq, ""))
+        return df
+    parts = _series(df, "unique_id", "ds", "y")
+    for u, t, _ in parts:
+        try:
+            found = infer_freq(t, f"series {u!r}")
+        except ValueError:  # too short or irregular to tell: the grid decides
+            continue
+        if not _same_step(found, freq, t[0]):
+            raise ValueError(_other_freq(freq, found, f" (series {u!r})"))
+    return _panel(parts, freq, "nan")
+
+
+def _other_freq(model: str, data: str, where: str) -> str:
+    return (
+        f"the model is {freq_words(model)}, the data are {freq_words(data)}{where}: resample them or fit a model of "
+        "your own"
+    )
+
+
+def _same_step(found: str, freq: str, start: Any) -> bool:
+    pd = _pandas()
+    if (found, freq) == ("B", "D"):  # as in `to_panel`: weekends are gaps of daily data
+        return True
+    return found == freq or bool(
+        pd.date_range(start, periods=9, freq=found).equals(pd.date_range(start, periods=9, freq=freq))
+    )
+
+
+def _series(df: pd.DataFrame, id_col: str, time_col: str, target_col: str) -> list[tuple[Any, Any, np.ndarray]]:
+    """The checked series of a frame, each (name, ascending timestamps, values), in order of first appearance."""
     pd = _pandas()
     if not isinstance(df, pd.DataFrame):
         raise TypeError(f"expected a pandas DataFrame with columns unique_id, ds, y; got {type(df).__name__}")
     lacking = [c for c in (id_col, time_col, target_col) if c not in df.columns]
     if lacking:
-        raise ValueError(f"columns {lacking} are missing; the frame has {list(df.columns)}: rename, or pass id_col=...")
+        raise ValueError(
+            f"columns {lacking} are missing; the frame has {list(df.columns)}: rename them (in Python, "
+            "id_col=, time_col= and target_col= name others)"
+        )
     if len(df) == 0:
         raise ValueError("the data frame has no rows")
-    if gaps not in ("nan", "error"):
-        raise ValueError(f"gaps must be 'nan' or 'error', got {gaps!r}")
     if df[id_col].isna().any():
         raise ValueError(f"{int(df[id_col].isna().sum())} rows have no {id_col}")
     ds = _datetimes(df[time_col], time_col)
-    y = _numbers(df[target_col], target_col)
+    y = _numbers(df[target_col], target_col, df[id_col])
     ids, first = pd.factorize(df[id_col])[::-1]
     order = np.argsort(first, kind="stable")
     bounds = np.searchsorted(first[order], np.arange(len(ids) + 1))
-    freq = None if freq is None else canonical_freq(freq)
     parts: list[tuple[Any, Any, np.ndarray]] = []
     for k, u in enumerate(ids):
         rows = order[bounds[k] : bounds[k + 1]]
         rows = rows[np.argsort(ds[rows].to_numpy(), kind="stable")]
-        parts.append((u, ds[rows], y[rows]))
+        parts.append((u.item() if isinstance(u, np.generic) else u, ds[rows], y[rows]))
     for u, t, _ in parts:
         if t.has_duplicates:
             raise ValueError(
                 f"series {u!r} has duplicate timestamps, first {t[t.duplicated()][0]} "
                 f"({int(t.duplicated().sum())} in all): aggregate or drop them"
             )
-    if freq is None:
-        freq = _common_freq([(u, t) for u, t, _ in parts])
-    starts, values = [], []
-    for u, t, v in parts:
-        starts.append(t[0])
-        values.append(_on_grid(u, t, v, freq, gaps))
-    return Panel(tuple(ids.tolist() if hasattr(ids, "tolist") else list(ids)), tuple(starts), tuple(values), freq)
+    return parts
+
+
+def _panel(parts: list[tuple[Any, Any, np.ndarray]], freq: str, gaps: Gaps) -> Panel:
+    values = tuple(_on_grid(u, t, v, freq, gaps) for u, t, v in parts)
+    return Panel(tuple(u for u, _, _ in parts), tuple(t[0] for _, t, _ in parts), values, freq)
 
 
 def _datetimes(column: pd.Series, name: str) -> pd.DatetimeIndex:
@@ -330,10 +396,25 @@ def _datetimes(column: pd.Series, name: str) -> pd.DatetimeIndex:
         raise TypeError(f"column {name!r} must hold datetimes, got {column.dtype}: convert with pandas.to_datetime")
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # "could not infer format": the error below says more
             warnings.simplefilter("error", FutureWarning)  # pandas 2 only warns about mixed offsets
             index = pd.DatetimeIndex(pd.to_datetime(column))
     except (ValueError, TypeError, FutureWarning) as error:
-        if "ixed" in str(error) or "tz-aware" in str(error) or "timezone" in str(error):
+        aware, other = set(), re.search(r'time data "([^"]*)"', str(error))
+        for row, value in enumerate(column, 1):
+            try:
+                stamp = pd.to_datetime(value)
+            except (ValueError, TypeError):
+                raise TypeError(f"column {name!r} cannot be read as datetimes: row {row} holds {value!r}") from error
+            if not pd.isna(stamp):
+                aware.add(None if stamp.tz is None else stamp.utcoffset())
+        if len(aware) == 1 and other:
+            row = int(np.argmax((column.astype(str) == other.group(1)).to_numpy()))
+            raise ValueError(
+                f"column {name!r} mixes two ways to write dates: row 1 holds {column.iloc[0]!r}, row {row + 1} "
+                f"{column.iloc[row]!r}: write all of them alike, such as '2024-01-31 23:00'"
+            ) from error
+        if len(aware) > 1:
             raise ValueError(
                 f"column {name!r} mixes time zones (or naive and aware times): convert all of it to one, "
                 "e.g. pandas.to_datetime(..., utc=True)"
@@ -344,11 +425,18 @@ def _datetimes(column: pd.Series, name: str) -> pd.DatetimeIndex:
     return index
 
 
-def _numbers(column: pd.Series, name: str) -> np.ndarray:
+def _numbers(column: pd.Series, name: str, series: pd.Series) -> np.ndarray:
     pd = _pandas()
     numeric = pd.api.types.is_numeric_dtype(column)
     if not numeric or pd.api.types.is_bool_dtype(column) or pd.api.types.is_complex_dtype(column):
-        raise TypeError(f"column {name!r} must hold real numbers, got {column.dtype}")
+        bad = np.zeros(len(column), dtype=bool)
+        if not numeric:
+            bad = (pd.to_numeric(column, errors="coerce").isna() & column.notna()).to_numpy()
+        row = int(np.argmax(bad))  # the first that is no number, else the first of all
+        raise TypeError(
+            f"column {name!r} must hold real numbers, got {column.dtype}: row {row + 1} (series {series.iloc[row]!r}) "
+            f"holds {column.iloc[row]!r}; leave the cell empty where nothing was observed"
+        )
     if pd.api.types.is_integer_dtype(column):
         big = (column > 2**53) | (column < -(2**53))
         if bool(big.fillna(False).any()):
@@ -411,24 +499,31 @@ def read_long(path: str | Path) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: an unknown suffix, or the three columns are missing.
+        ValueError: an unknown suffix, an empty file, or ``unique_id`` or ``ds`` are missing.
     """
     pd = _pandas()
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     name = path.name.lower()
-    if name.endswith((".csv", ".csv.gz")):
-        frame = pd.read_csv(path)
-    elif name.endswith((".tsv", ".tsv.gz")):
-        frame = pd.read_csv(path, sep="\t")
+    if name.endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz")):
+        try:
+            frame = pd.read_csv(path, sep="\t" if ".tsv" in name else ",")
+        except pd.errors.EmptyDataError:
+            raise ValueError(f"{path.name} is empty: expected a header line unique_id,ds,y and rows") from None
+        except (pd.errors.ParserError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path.name} cannot be read as a table: {error}") from error
     elif name.endswith((".parquet", ".pq")):
         frame = pd.read_parquet(path)
     else:
         raise ValueError(f"cannot tell the format of {path.name}: expected .csv, .csv.gz, .tsv or .parquet")
-    lacking = [c for c in ("unique_id", "ds") if c not in frame.columns]
-    if lacking:
-        raise ValueError(f"{path.name} lacks the columns {lacking}; it has {list(frame.columns)}")
+    lacking = [c for c in ("unique_id", "ds", "y") if c not in frame.columns]
+    if lacking not in ([], ["y"]):  # tables of forecasts have no y; `to_panel` asks for it
+        other = next((s for s in (";", "\t", "|", ",") if len(frame.columns) == 1 and s in str(frame.columns[0])), None)
+        hint = "" if other is None else f"; it seems to be separated by {other!r}: write it with commas (tabs in .tsv)"
+        raise ValueError(f"{path.name} lacks the columns {lacking}; it has {list(frame.columns)}{hint}")
+    if len(frame) == 0:
+        raise ValueError(f"{path.name} has a header and no rows")
     frame["ds"] = _datetimes(frame["ds"], "ds")
     return frame
 

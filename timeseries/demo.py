@@ -26,6 +26,14 @@ __all__ = ["HOLDOUT", "PATHS", "demo", "windows"]
 #: Last steps of every series that the training never saw: eight weeks of hours.
 HOLDOUT = 1344
 PATHS = 50
+#: The training command of the card, in one line.
+TRAINED_BY = (
+    "scidiffuse timeseries fit nycflights13_weather elecdemand --out runs/tsdiff-hourly "
+    "--context-length 168 --horizon 24 --scaler standard --channels 48 "
+    "--max-steps 6000 --lr 2e-3 --warmup 200 --decay cosine --ema 0.999 "
+    "--holdout 1344 --val-windows 28 --save-every 250 --seed 0 "
+    "--guidance-scale 4 --sampler ddpm --sampling-steps 50"
+)
 SEED = 2024
 
 #: (data set, unit, origins, hours between them, shown panels), spread evenly over the eight weeks. The airports share
@@ -87,6 +95,17 @@ def _distance(ours: float, theirs: float) -> str:
     return f"{abs(gain):.0%} {'better' if gain > 0 else 'worse'} than".replace("%", " %")
 
 
+def _overlap(scores: dict[str, dict[str, float]]) -> str:
+    """Which rivals' bootstrap intervals overlap that of the first, and how often its 80 % interval covers."""
+    (_, ours), *rest = scores.items()
+    low, high = "wql_gluonts_low95", "wql_gluonts_high95"
+    both = [label.split(", ")[1] for label, row in rest if row[low] <= ours[high] and ours[low] <= row[high]]
+    names = {"with intervals": "the forecast with intervals", "point": "the point forecast"}
+    what = " and that of ".join(names[k] for k in both)
+    told = f"Its bootstrap interval overlaps that of {what}" if both else "Its bootstrap interval overlaps neither"
+    return f"{told}; its 80 % intervals cover {100 * ours['coverage_80']:.0f} % of the hours."
+
+
 def demo(folder: Path) -> Section:
     """Forecast, score and draw; under a minute on two cores."""
     model = TSDiff.load(pretrained())
@@ -125,7 +144,8 @@ def demo(folder: Path) -> Section:
         ours, strong, naive = (scores[label]["wql_gluonts"] for label in rivals)
         sentences.append(
             f"{NAMES[name].capitalize()}, {len(actual)} windows: wQL {ours:.4f}, {_distance(ours, naive)} the seasonal "
-            f"naive point forecast ({naive:.4f}) and {_distance(ours, strong)} the same with intervals ({strong:.4f})."
+            f"naive point forecast ({naive:.4f}) and {_distance(ours, strong)} the same with intervals ({strong:.4f}). "
+            + _overlap(scores)
         )
         pick = np.linspace(0, len(actual) - 1, shown).astype(int).tolist()
         figure = fan_chart(
@@ -148,7 +168,8 @@ def demo(folder: Path) -> Section:
             reliability([forecast, interval], actual).savefig(path, dpi=90)
             figures.append(path)
             captions.append(
-                f"{NAMES[name].capitalize()}: share of hours below each predicted quantile; the diagonal is right."
+                f"{NAMES[name].capitalize()}: share of {int((~np.isnan(actual)).sum())} hours on "
+                f"{len(actual)} days below each predicted quantile; the diagonal is right, and so few days scatter."
             )
         joint.to_long().to_csv(folder / "forecast.csv", index=False)
     ends = sorted(set(model.trained_until.values()))
@@ -160,6 +181,8 @@ def demo(folder: Path) -> Section:
         f"{HOLDOUT // 168} weeks of its series, after that. {PATHS} paths a window, {joint.info['steps']} guided "
         f"{joint.info['sampler'].upper()} steps, drawn just now from the shipped weights.\n\n"
         + " ".join(sentences)
+        + " These few windows cannot separate TSDiff from the seasonal naive forecast with intervals on weather; on "
+        "the 24 windows of the model card's larger evaluation it has 0.132 against 0.138."
         + "\n\nwQL by GluonTS's definition; its interval is a bootstrap over windows, which are few. scaled_crps "
         "divides by the history's seasonal error, so that series of all sizes count alike. The point forecast's wQL is "
         "what papers print as the seasonal naive baseline; with intervals the same rule is a much stronger opponent."
@@ -172,7 +195,7 @@ def demo(folder: Path) -> Section:
         metrics=metrics,
         commands=[
             "scidiffuse demo --wing timeseries",
-            "scidiffuse timeseries evaluate elecdemand --windows 4 --stride 440",
-            "scidiffuse timeseries forecast nycflights13_weather --out forecast.csv --plot fan.png",
+            "# the weights were trained by",
+            TRAINED_BY,
         ],
     )

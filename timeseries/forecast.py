@@ -8,7 +8,7 @@ step, in closed form. Both answer the same questions, so every score treats them
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -84,6 +84,14 @@ class Forecast:
     def median(self) -> np.ndarray:
         """(series, horizon)."""
         return self.quantile(0.5)
+
+    def non_negative(self) -> Forecast:
+        """The same with every sample path *clipped* at 0: what lay below becomes 0, nothing else moves.
+
+        For quantities that cannot be negative. Clipping moves quantiles below 0 to 0 and raises the mean.
+        """
+        info = self.info | {"non_negative": "clipped at 0"}
+        return replace(self, samples=np.maximum(self.samples, 0.0), info=info)
 
     def crps(self, y: np.ndarray) -> np.ndarray:
         """CRPS (series, horizon) of the ensemble against y."""
@@ -167,6 +175,10 @@ class NormalForecast(Forecast):
     def mean(self) -> np.ndarray:
         """(series, horizon)."""
         return self.loc
+
+    def non_negative(self) -> Forecast:
+        """Refused: a clipped normal distribution is not normal; clip the paths of :meth:`draw`."""
+        raise ValueError("a normal forecast cannot be clipped: draw paths first, forecast.draw(100).non_negative()")
 
     def crps(self, y: np.ndarray) -> np.ndarray:
         """CRPS (series, horizon), in closed form."""

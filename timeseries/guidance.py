@@ -224,7 +224,7 @@ class DivergenceGuard(Hook):
         values, observed: (B, L, K), as given to :class:`SelfGuided`.
         limit, residual: factors.
         action: ``"raise"`` a :class:`DivergenceError`, or ``"warn"`` once.
-        scale: named in the message.
+        scale: named in the message. leveled: quantile guidance is in use, and need not be recommended.
     """
 
     values: Tensor
@@ -234,6 +234,7 @@ class DivergenceGuard(Hook):
     action: Literal["raise", "warn"] = "raise"
     scale: float = 0.0
     told: list[bool] = field(default_factory=lambda: [False])
+    leveled: bool = False
 
     def _size(self) -> Tensor:
         count = self.observed.flatten(1).sum(1).clamp_min(1)
@@ -258,8 +259,9 @@ class DivergenceGuard(Hook):
 
     def _trip(self, bad: int, total: int, what: str) -> None:
         message = (
-            f"guidance diverged in {bad} of {total} paths: {what}. Reduce the scale (now {self.scale:g}), use "
-            "QuantileGuidance, or take more steps; a model that was hardly trained fails in the same way"
+            f"guidance diverged in {bad} of {total} paths: {what}. Reduce the scale (now {self.scale:g})"
+            + (" or take more steps" if self.leveled else ", take more steps, or use QuantileGuidance")
+            + "; a model that was hardly trained fails in the same way"
         )
         if self.action == "raise":
             raise DivergenceError(message)

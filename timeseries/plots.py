@@ -29,6 +29,18 @@ def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, An
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
+def _shades(n: int) -> list[tuple[float, float, float]]:
+    """Opaque blues, outermost band first: what lies on another looks like its entry in the legend."""
+    from matplotlib.colors import to_rgb
+
+    blue, shades, white = to_rgb("C0"), [], 1.0
+    for k in range(n):
+        white *= max(0.3, 0.82 - 0.14 * k)  # the share of white left
+        red, green, other = (white + (1 - white) * c for c in blue)
+        shades.append((red, green, other))
+    return shades
+
+
 def fan_chart(
     forecast: Forecast,
     history: pd.DataFrame | Panel | None = None,
@@ -63,6 +75,7 @@ def fan_chart(
     figure, axes = _figure(-(-len(picked) // columns), columns, (5.4, 2.7))
     series = None if history is None else (history if isinstance(history, Panel) else to_panel(history, forecast.freq))
     bands = [(v, *forecast.quantiles([0.5 - v / 200, 0.5 + v / 200])) for v in sorted(level, reverse=True)]
+    shades = _shades(len(bands))
     middle = forecast.quantile(0.5)
     for k, axis in enumerate(axes.flat):
         if k >= len(picked):
@@ -79,8 +92,8 @@ def fan_chart(
             when = series.times(i)
             before = np.flatnonzero(when < t[0])[-past:]
             axis.plot(when[before], series.values[i][before], color="0.25", lw=1.0, label="history")
-        for n, (v, low, high) in enumerate(bands):
-            axis.fill_between(t, low[r], high[r], color="C0", alpha=0.18 + 0.14 * n, lw=0, label=f"{v:g} %")
+        for shade, (v, low, high) in zip(shades, bands, strict=True):
+            axis.fill_between(t, low[r], high[r], color=shade, lw=0, label=f"{v:g} %")
         if paths and forecast.samples.size:
             axis.plot(t, forecast.samples[r, :paths].T, color="C0", lw=0.4, alpha=0.6)
         axis.plot(t, middle[r], color="C0", lw=1.4, label=f"{forecast.name} median")

@@ -23,6 +23,7 @@ exponential moving average of the weights (none in the paper), and ``scaler="sta
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ from ..core.networks import S4DBackbone
 from ..core.sample import sample
 from ..core.samplers import DDIM, DDPM
 from ..core.schedules import DiscreteBetas
-from .data import Panel, _as_timestamp, canonical_freq, to_panel
+from .data import Panel, _as_timestamp, canonical_freq, freq_words, to_model_panel, to_panel
 from .forecast import Forecast
 from .guidance import AncestralGuidance, DivergenceGuard, MSEGuidance, QuantileGuidance, SelfGuided, quantile_levels
 from .windows import Scaler, cut_window, default_scale, lags_for, window_starts
@@ -200,6 +201,8 @@ class TSDiff:
         denoiser: the trained `Denoiser`, None before.
         history: training log of the last `fit`: rows of step, epoch, loss, lr, val_loss.
         trained_until: last training timestamp of each series, by name; forecasts from earlier origins warn.
+        data: digest of the training panel, by which a resumed training knows that its data are the same ones.
+        steps: optimizer steps taken, earlier runs included; 0 for a loaded model.
     """
 
     def __init__(self, config: TSDiffConfig | None = None, **settings: Any) -> None:
@@ -212,6 +215,8 @@ class TSDiff:
         self.default: tuple[float, float] = (0.0, 1.0)
         self.trained_until: dict[str, str] = {}
         self.history: list[dict[str, float]] = []
+        self.data = ""
+        self.steps = 0
 
     def __repr__(self) -> str:
         return f"TSDiff({self.config}, {'trained' if self.denoiser is not None else 'not trained'})"
@@ -290,14 +295,17 @@ class TSDiff:
 
         Raises:
             ImportError: Lightning is missing.
-            ValueError: bad data (see `to_panel`), no series long enough (with the count), a validation that leaks, or
-                settings out of range.
+            ValueError: bad data (see `to_panel`), no series long enough (with the count), a validation that leaks,
+                settings out of range, or a training to resume that had other data, other settings of the model (both
+                named), or more than ``max_steps`` steps.
         """
         from ..core.training import Discrete, Objective, fit
 
         panel = df if isinstance(df, Panel) else to_panel(df, freq or self.config.freq)
         if self.config.freq is not None and panel.freq != self.config.freq:
-            raise ValueError(f"the model is configured for freq={self.config.freq!r}, the data have {panel.freq!r}")
+            raise ValueError(
+                f"the model is configured for freq={self.config.freq!r}, the data are {freq_words(panel.freq)}"
+            )
         if holdout < 0 or val_windows < 0:
             raise ValueError(f"holdout and val_windows must not be negative, got {holdout} and {val_windows}")
         self.config = config = replace(self.config, freq=panel.freq)
@@ -313,6 +321,9 @@ class TSDiff:
             train, valid = _shorten(panel, val_windows * horizon, "val_windows x H"), panel
         self.default = default_scale(train, config.scaler)
         self.trained_until = {str(u): str(train.end(i)) for i, u in enumerate(train.ids)}
+        self.data = _digest(train)
+        if resume and out is not None:
+            self._same_training(Path(out), max_steps)
         data = Windows(train, config, self.default, min_observed)
         val = None if valid is None else self._validation(valid, val_windows)
         denoiser = self._build(seed)
@@ -337,12 +348,45 @@ class TSDiff:
             progress=progress,
             **hardware,
         )
-        self.history = result.history
+        self.history, self.steps = result.history, result.steps
         self.denoiser = result.denoiser
         if val is not None and out is not None and checkpoint.is_checkpoint(Path(out) / "best"):
             checkpoint.load(Path(out) / "best", kind=KIND).load_into(self._network())
         self._freeze()
         return self
+
+    def _same_training(self, out: Path, max_steps: int) -> None:
+        """Refuse to go on with a training of another model or of other data, or one that has gone further."""
+        if not checkpoint.is_checkpoint(out / "state"):
+            return
+        from ..core.training.state import SafeCheckpointIO
+
+        if checkpoint.is_checkpoint(out / "model"):
+            before = checkpoint.load(out / "model", kind=KIND).config
+            was, now = before.get("config", {}), asdict(self.config)
+            free = {"guidance_scale", "sampler", "sampling_steps"}  # of forecasting alone
+            different = [
+                f"{k} was {was[k]!r}, now {now[k]!r}"
+                for k in now
+                if k in was and k not in free and (tuple(was[k]) if isinstance(was[k], list) else was[k]) != now[k]
+            ]
+            if different:
+                raise ValueError(
+                    f"cannot resume the training in {str(out)!r} with another model ({'; '.join(different)}): use the "
+                    "same settings, or another folder"
+                )
+            if before.get("data", self.data) != self.data:
+                raise ValueError(
+                    f"cannot resume the training in {str(out)!r} on other data: it had the digest {before['data']}, "
+                    f"these have {self.data} (series, timestamps, values, holdout and validation all count); use the "
+                    "same data, or another folder"
+                )
+        step = int(SafeCheckpointIO().load_checkpoint(out / "state")["global_step"])
+        if step > max_steps:
+            raise ValueError(
+                f"the training in {str(out)!r} is already at step {step}, nothing to do up to max_steps={max_steps}: "
+                "ask for more steps, or load its model"
+            )
 
     def _validation(self, panel: Panel, windows: int) -> Windows:
         c, rows = self.config, []
@@ -384,10 +428,11 @@ class TSDiff:
 
         All series and paths are walked together, in batches of ``max_batch``; the noise of path j of series i depends
         on (seed, i, j) alone. Series that the model never saw are welcome. Rows at the end of a frame whose y is NaN
-        are part of the (unobserved) past: the forecast starts after the last row.
+        are part of the (unobserved) past: the forecast starts after the last row. Where all that a context shows is
+        one value, the forecast is that value, without spread, and a warning names the series.
 
         Args:
-            df: the histories, long frame or panel.
+            df: the histories, long frame or panel; a frame must have the model's frequency by itself.
             h: horizon; the model's H when None. Any h that leaves a context: h < L. The context is then L - h steps.
             num_samples: S, paths a series.
             guidance: `QuantileGuidance` (default, with the configured scale) or `MSEGuidance`. Under quantile guidance
@@ -405,9 +450,7 @@ class TSDiff:
             ValueError: bad data, another frequency, h out of range, S = 1 with quantile guidance.
         """
         denoiser, c = self._trained(), self.config
-        panel = df if isinstance(df, Panel) else to_panel(df, c.freq)
-        if panel.freq != c.freq:
-            raise ValueError(f"the model was trained on freq={c.freq!r}, the data have {panel.freq!r}: resample them")
+        panel = to_model_panel(df, c.freq or "h")
         h = c.prediction_length if h is None else h
         if isinstance(h, bool) or not isinstance(h, int) or not 1 <= h < c.length:
             raise ValueError(
@@ -427,6 +470,7 @@ class TSDiff:
         steps = (min(20, c.timesteps) if sampler == "ddim" else c.timesteps) if steps is None else steps
         level = quantile_levels(num_samples, len(panel)) if guidance.leveled else None
         self._remind(panel, c.length - h)
+        constant = _constants(panel, c.length - h)
 
         windows = [
             cut_window(
@@ -438,14 +482,14 @@ class TSDiff:
                 scaler=c.scaler,
                 default=self.default,
                 hide_future=True,
-                name=u,
+                name=u if np.isnan(flat) else None,
             )
-            for u, y in zip(panel.ids, panel.values, strict=True)
+            for u, y, flat in zip(panel.ids, panel.values, constant, strict=True)
         ]
         values = _repeat([w.x for w in windows], num_samples)
         observed = _repeat([w.observed for w in windows], num_samples)
         condition = {"values": values, "observed": observed} | ({} if level is None else {"level": level})
-        guard = DivergenceGuard(values, observed, action=on_divergence, scale=guidance.scale)
+        guard = DivergenceGuard(values, observed, action=on_divergence, scale=guidance.scale, leveled=guidance.leveled)
         result = sample(
             SelfGuided(denoiser, guidance, sampler),
             DDIM() if sampler == "ddim" else DDPM(),
@@ -461,6 +505,7 @@ class TSDiff:
         paths = result.x[:, c.length - h :, 0].double().numpy().reshape(len(panel), num_samples, h)
         scale = np.array([w.scale for w in windows])[:, None, None]
         shift = np.array([w.shift for w in windows])[:, None, None]
+        paths = np.where(np.isnan(constant)[:, None, None], shift + scale * paths, constant[:, None, None])
         starts = tuple(panel.times(i, len(y), len(y) + 1)[0] for i, y in enumerate(panel.values))
         info = {
             "model": KIND,
@@ -470,7 +515,7 @@ class TSDiff:
             "num_samples": num_samples,
             "seed": seed,
         }
-        return Forecast(panel.ids, starts, panel.freq, shift + scale * paths, KIND, not guidance.leveled, info)
+        return Forecast(panel.ids, starts, panel.freq, paths, KIND, not guidance.leveled, info)
 
     def _remind(self, panel: Panel, context: int) -> None:
         short = [(u, len(y)) for u, y in zip(panel.ids, panel.values, strict=True) if len(y) < context]
@@ -479,6 +524,19 @@ class TSDiff:
             warnings.warn(
                 f"{len(short)} of {len(panel)} histories are shorter than the context of {context} steps; the rest "
                 f"counts as not observed: {listing}",
+                stacklevel=3,
+            )
+        sparse = [
+            (u, float(np.isnan(y[len(y) - context :]).mean()))
+            for u, y in zip(panel.ids, panel.values, strict=True)
+            if len(y) >= context
+        ]
+        sparse = [(u, share) for u, share in sparse if share > 0.5]
+        if sparse:
+            listing = ", ".join(f"{u!r} ({share:.0%} missing)" for u, share in sparse[:5])
+            warnings.warn(
+                f"more than half of the context of {context} steps is not observed in {len(sparse)} of {len(panel)} "
+                f"series: {listing}",
                 stacklevel=3,
             )
         inside = []
@@ -509,7 +567,8 @@ class TSDiff:
 
     # -- files -----------------------------------------------------------------------------------------------------
     def _header(self) -> dict[str, Any]:
-        return {"config": asdict(self.config), "default": list(self.default), "trained_until": self.trained_until}
+        head = {"config": asdict(self.config), "default": list(self.default), "trained_until": self.trained_until}
+        return head | ({"data": self.data} if self.data else {})
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write weights (safetensors) and configuration (JSON) into ``folder``, atomically; returns it."""
@@ -535,10 +594,37 @@ class TSDiff:
         shift, scale = read.config["default"]
         model.default = (float(shift), float(scale))
         model.trained_until = dict(read.config.get("trained_until", {}))
+        model.data = str(read.config.get("data", ""))
         model.denoiser = model._build(0)
         read.load_into(model._network())
         model._freeze()
         return model
+
+
+def _digest(panel: Panel) -> str:
+    """The first 16 hex digits of SHA-256 over frequency, names, first timestamps and values."""
+    digest = hashlib.sha256(repr(panel.freq).encode())
+    for u, s, y in zip(panel.ids, panel.starts, panel.values, strict=True):
+        digest.update(repr((str(u), str(s), len(y))).encode())
+        digest.update(np.where(np.isnan(y), np.nan, y).astype("<f8").tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _constants(panel: Panel, context: int) -> np.ndarray:
+    """The one value that each context shows, (series,), with a warning; NaN where there are several, or fewer than two
+    observations."""
+    out = np.full(len(panel), np.nan)
+    for i, (u, y) in enumerate(zip(panel.ids, panel.values, strict=True)):
+        seen = y[max(0, len(y) - context) :]
+        seen = seen[~np.isnan(seen)]
+        if len(seen) > 1 and np.ptp(seen) <= 1e-10 * np.abs(seen).max():
+            out[i] = seen[-1]
+            warnings.warn(
+                f"series {u!r}: the observed context is constant ({seen[-1]:g}); its forecast is that value, without "
+                "spread",
+                stacklevel=3,
+            )
+    return out
 
 
 def _repeat(arrays: Sequence[np.ndarray], times: int) -> torch.Tensor:

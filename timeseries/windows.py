@@ -177,8 +177,9 @@ def window_starts(
     listing = ", ".join(f"{u!r} ({n})" for u, n in sorted(short, key=lambda p: -p[1])[:5])
     if not rows or not sum(len(r) for r in rows):
         raise ValueError(
-            f"no training window: a series needs {need} steps (context + horizon {length}"
-            + (f" + longest lag {max(lags)}" if lags else "")
+            f"no training window: a series needs {need} steps (context + horizon: {length - horizon} + {horizon} = "
+            + f"{length}"
+            + (f"; + longest lag {max(lags)} = {need}" if lags else "")
             + f") with at least {min_observed:.0%} of the context observed; {len(short)} of {len(panel)} series are "
             f"too short, the longest: {listing}. Shorten context_length, or drop the lags"
         )

@@ -13,7 +13,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from scidiffuse import timeseries as ts  # noqa: E402
-from scidiffuse.timeseries.data import LEGACY, steps_between  # noqa: E402
+from scidiffuse.timeseries.data import LEGACY, steps_between, to_model_panel  # noqa: E402
 
 
 def frame(n: int = 30, freq: str = "h", uid: str = "a", start: str = "2024-01-01", tz: str | None = None):
@@ -296,3 +296,66 @@ def test_unknown_names_are_refused():
     with pytest.raises(AttributeError, match="TSDiff"):
         ts.TSDif  # noqa: B018
     assert all(name in dir(ts) for name in ts.__all__)
+
+
+# ---------------------------------------------------------------- messages that name the cell
+
+
+def test_the_first_bad_date_and_its_row_are_named():
+    df = frame().assign(ds=lambda d: d["ds"].astype(str))
+    with pytest.raises(TypeError, match=r"cannot be read as datetimes: row 8 holds '2024-13-45'"):
+        ts.to_panel(edit(df, 7, "ds", "2024-13-45"))
+    with pytest.raises(
+        ValueError, match=r"two ways to write dates: row 1 holds '2024-01-01 00:00:00', row 8 '01/02/2024'"
+    ):
+        ts.to_panel(edit(df, 7, "ds", "01/02/2024"))
+
+
+def test_text_among_the_values_is_named_with_row_and_series():
+    df = pd.concat([frame(), frame(uid="b")], ignore_index=True).astype({"y": object})
+    with pytest.raises(TypeError, match=r"row 33 \(series 'b'\) holds 'n/a'"):
+        ts.to_panel(edit(df, 32, "y", "n/a").astype({"y": object}))
+
+
+def test_all_missing_columns_are_named_at_once():
+    with pytest.raises(ValueError, match=r"\['ds', 'y'\] are missing"):
+        ts.to_panel(frame().rename(columns={"ds": "time", "y": "value"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", r"x\.csv is empty"),
+        ("unique_id,ds,y\n", r"x\.csv has a header and no rows"),
+        ("unique_id;ds;y\na;2024-01-01;1\n", r"separated by ';'"),
+        ("time,value\n1,2\n", r"x\.csv lacks the columns \['unique_id', 'ds', 'y'\]"),
+        ("unique_id,ds,y\na,2024-01-01,1\nb,2,3,4,5\n", r"x\.csv cannot be read as a table"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, text, words):
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(ValueError, match=words):
+        ts.read_long(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize(
+    ("freq", "words"),
+    [
+        ("D", r"are daily \('D'\) \(series 'a'\)"),
+        ("15min", r"are every 15 minutes \('15min'\)"),
+        ("2h", "every 2 hours"),
+    ],
+)
+def test_a_model_takes_frames_of_its_own_frequency_alone(freq, words):
+    with pytest.raises(ValueError, match=rf"the model is hourly \('h'\), the data {words}|{words}"):
+        to_model_panel(frame(200, freq), "h")
+
+
+def test_a_model_takes_its_own_frequency_in_any_spelling_and_with_gaps():
+    whole = frame(200)
+    gappy = whole.drop(whole.index[np.random.default_rng(0).random(200) < 0.6])
+    assert to_model_panel(gappy, "h").freq == "h"
+    assert to_model_panel(frame(40, "QS-JAN"), "QS-OCT").freq == "QS-OCT"
+    assert to_model_panel(frame(40, "B"), "D").freq == "D"
+    daily = ts.to_panel(frame(40, "D"), "h")  # a panel says what it is
+    assert to_model_panel(daily, "h") is daily

@@ -35,8 +35,25 @@ def test_the_card_states_what_the_weights_are():
     model = ts.TSDiff.load(folder)
     for until in set(model.trained_until.values()):
         assert until in card
+    assert module.TRAINED_BY in " ".join(card.replace("\\\n", " ").split())
     assert "scidiffuse timeseries fit" in card and "--seed 0" in card and f"--holdout {module.HOLDOUT}" in card
     assert sum(p.stat().st_size for p in folder.iterdir()) < 2_000_000
+
+
+def test_overlap_is_of_the_intervals():
+    def row(low, high):
+        return {"wql_gluonts_low95": low, "wql_gluonts_high95": high, "coverage_80": 0.704}
+
+    names = ("TSDiff", "seasonal naive, with intervals", "seasonal naive, point")
+    cases = {
+        (3, 5): "overlaps that of the forecast with intervals;",
+        (1, 9): "overlaps that of the forecast with intervals and that of the point forecast; its 80 % intervals cover "
+        "70 % of the hours.",
+        (0, 1): "overlaps neither;",
+    }
+    for ours, words in cases.items():
+        scores = dict(zip(names, (row(*ours), row(4, 6), row(7, 8)), strict=True))
+        assert words in module._overlap(scores)
 
 
 def test_section_contract_with_few_paths(tmp_path, monkeypatch):
@@ -53,6 +70,11 @@ def test_section_contract_with_few_paths(tmp_path, monkeypatch):
     point, strong = (section.metrics[f"{name}: seasonal naive, {kind}"] for kind in ("point", "with intervals"))
     assert f"point forecast ({point['wql_gluonts']:.4f})" in sentence
     assert f"same with intervals ({strong['wql_gluonts']:.4f})" in sentence
+    covered = section.metrics[f"{name}: TSDiff"]["coverage_80"]
+    assert f"80 % intervals cover {100 * covered:.0f} % of the hours" in sentence and "overlaps" in sentence
+    assert "0.132 against 0.138" in section.summary
+    assert "72 hours on 3 days" in section.captions[2]
+    assert section.commands == ["scidiffuse demo --wing timeseries", "# the weights were trained by", module.TRAINED_BY]
     table = pd.read_csv(tmp_path / "forecast.csv")
     assert len(table) == 6 * 24 and np.isfinite(table["TSDiff"]).all()
     again = module.demo(tmp_path)

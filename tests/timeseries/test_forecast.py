@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -121,3 +123,30 @@ def test_reliability_of_a_calibrated_forecast_is_the_diagonal():
     f = ts.Forecast(("a",) * 300, (start,) * 300, "h", rng.normal(size=(300, 99, 10)), "M")
     curve = ts.reliability([f], rng.normal(size=(300, 10))).axes[0].lines[1]
     assert np.abs(curve.get_ydata() - curve.get_xdata()).max() < 0.04
+
+
+def test_the_legend_of_a_fan_chart_has_the_colours_of_the_plot():
+    """Opaque bands: a pixel inside the innermost band has the colour of its legend entry, whatever lies below."""
+    pytest.importorskip("matplotlib")
+    start = pd.Timestamp("2024-01-03 12:00")
+    samples = np.tile(np.linspace(-1, 1, 1001)[None, :, None], (1, 1, 8))
+    figure = ts.Forecast(("a",), (start,), "h", samples, "M").plot(level=(50, 80, 95))
+    figure.canvas.draw()
+    image, axis = np.asarray(figure.canvas.buffer_rgba()), figure.axes[0]
+    for band, y in zip(axis.collections, (0.87, 0.65, 0.25), strict=True):
+        colour = band.get_facecolor()[0]
+        assert colour[3] == 1
+        x = axis.transData.transform((axis.lines[0].get_xdata(orig=False)[3], y))
+        pixel = image[image.shape[0] - 1 - int(x[1]), int(x[0]), :3] / 255
+        assert np.abs(pixel - colour[:3]).max() < 0.01
+
+
+def test_non_negative_clips_paths_and_nothing_else():
+    f = forecast()
+    low = dataclasses.replace(f, samples=f.samples - 60)
+    out = low.non_negative()
+    assert (out.samples >= 0).all() and np.array_equal(out.samples[1], low.samples[1])
+    assert np.array_equal(out.samples[0] == 0, low.samples[0] <= 0) and (low.samples[0] < 0).any()
+    assert "clipped" in out.info["non_negative"] and "non_negative" not in low.info
+    with pytest.raises(ValueError, match="draw"):
+        ts.seasonal_naive_intervals(panel(), 4).non_negative()

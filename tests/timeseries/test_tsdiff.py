@@ -269,7 +269,7 @@ def test_bad_forecast_calls(model, call, words):
 
 def test_another_frequency_is_refused(model):
     daily = series().assign(ds=lambda d: pd.date_range("2020-01-01", periods=200).tolist() * 2)
-    with pytest.raises(ValueError, match=r"irregular|freq"):
+    with pytest.raises(ValueError, match=r"the model is hourly \('h'\), the data are daily \('D'\): resample them or"):
         model.forecast(ts.to_panel(daily))
     with pytest.raises(ValueError, match="configured for freq='h'"):
         ts.TSDiff(**TINY, freq="h").fit(ts.to_panel(daily), **FAST)
@@ -294,7 +294,7 @@ def test_scaleless_and_short_contexts_warn_and_still_forecast(model):
         model.forecast(series(9, ids=("n",)), num_samples=3, steps=4)
     silent = series(ids=("s",))
     silent.loc[150:, "y"] = np.nan
-    with pytest.warns(UserWarning, match="empty"):
+    with pytest.warns(UserWarning, match="empty"), pytest.warns(UserWarning, match=r"'s' \(100% missing\)"):
         assert np.isfinite(model.forecast(silent, num_samples=3, steps=4).samples).all()
 
 
@@ -345,3 +345,53 @@ def test_config_is_frozen_and_documented():
         ts.TSDiffConfig().channels = 3
     text = ts.TSDiffConfig.__doc__
     assert all(f.name in text for f in dataclasses.fields(ts.TSDiffConfig))
+
+
+# ---------------------------------------------------------------- what a new user tripped over
+
+
+def test_daily_and_quarter_hourly_frames_are_refused_by_an_hourly_model(model):
+    for freq, name in (("D", r"daily \('D'\)"), ("15min", r"every 15 minutes \('15min'\)")):
+        df = series(ids=("a",)).assign(ds=pd.date_range("2020-01-01", periods=200, freq=freq))
+        with pytest.raises(ValueError, match=rf"the model is hourly \('h'\), the data are {name}.*resample"):
+            model.forecast(df)
+
+
+def test_a_context_mostly_unobserved_is_named(model):
+    df = series(ids=("full", "holey"))
+    df.loc[(df["unique_id"] == "holey") & (df.index % 4 > 0), "y"] = np.nan
+    with pytest.warns(
+        UserWarning, match=r"more than half of the context .* in 1 of 2 series: 'holey' \(7\d% missing\)"
+    ):
+        model.forecast(df, num_samples=3, steps=4)
+
+
+@pytest.mark.filterwarnings("ignore:guidance diverged")  # hardly trained
+@pytest.mark.parametrize("scaler", ["standard", "mean_abs"])
+def test_a_constant_context_is_continued_without_spread(scaler):
+    fitted = ts.TSDiff(**TINY, scaler=scaler, guidance_scale=0.1).fit(series(), **FAST)
+    df = pd.concat([series(ids=("flat",)).assign(y=7.0), series(ids=("other",))])
+    with pytest.warns(UserWarning, match=r"series 'flat': the observed context is constant \(7\)"):
+        out = fitted.forecast(df, num_samples=3, steps=4, on_divergence="warn")
+    assert (out.samples[0] == 7).all() and np.ptp(out.samples[1]) > 0
+
+
+def test_resume_refuses_other_data_other_models_and_fewer_steps(tmp_path):
+    fast = {"batch_size": 8, "seed": 0, "out": tmp_path}
+    ts.TSDiff(**TINY).fit(series(), max_steps=4, **fast)
+    with pytest.raises(ValueError, match="on other data"):
+        ts.TSDiff(**TINY).fit(series(seed=1), max_steps=8, resume=True, **fast)
+    with pytest.raises(ValueError, match="channels was 8, now 16"):
+        ts.TSDiff(**{**TINY, "channels": 16}).fit(series(), max_steps=8, resume=True, **fast)
+    with pytest.raises(ValueError, match="already at step 4, nothing to do up to max_steps=2"):
+        ts.TSDiff(**TINY).fit(series(), max_steps=2, resume=True, **fast)
+    again = ts.TSDiff(**TINY, guidance_scale=1.0).fit(series(), max_steps=6, resume=True, **fast)  # not of the network
+    assert again.steps == 6 and ts.TSDiff.load(tmp_path / "model").data == again.data
+
+
+def test_divergence_recommends_what_is_not_in_use(learned):
+    with pytest.raises(DivergenceError, match="QuantileGuidance"):
+        learned.forecast(series(600), num_samples=4, guidance=ts.MSEGuidance(200.0), steps=10)
+    with pytest.raises(DivergenceError, match=r"Reduce the scale \(now 1e\+06\) or take more steps;") as told:
+        learned.forecast(series(600), num_samples=4, guidance=ts.QuantileGuidance(1e6), steps=10)
+    assert "QuantileGuidance" not in str(told.value)

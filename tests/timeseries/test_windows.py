@@ -89,3 +89,8 @@ def test_lag_presets():
     for bad in ("week", (0,), (1.5,), (3, 3)):
         with pytest.raises(ValueError, match="lags"):
             lags_for(bad, "h")
+
+
+def test_too_short_series_are_told_what_adds_up():
+    with pytest.raises(ValueError, match=r"needs 360 steps \(context \+ horizon: 336 \+ 24 = 360\) with"):
+        window_starts(panel(np.arange(20.0)), 360, 24)
