@@ -30,7 +30,7 @@ from .samplers.state import State
 from .spaces import Space, default_space, projects
 from .tree import Tree, batch_size, cat, leaves, take, tree_map
 
-__all__ = ["Result", "prior", "sample"]
+__all__ = ["Result", "prior", "prior_from", "sample"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,11 @@ def prior(denoiser: Any, like: Tree, t: float, noise: Noise, space: Space, refer
 
     std is the schedule's `prior_std` at `t`: 1 for variance-preserving schedules, else sigma(t).
     """
-    n = family_noise(denoiser.schedule, space, noise, like, 0, "prior")
+    return prior_from(denoiser, family_noise(denoiser.schedule, space, noise, like, 0, "prior"), t, reference)
+
+
+def prior_from(denoiser: Any, noise: Tree, t: float, reference: Tree | None = None) -> Tree:
+    """The `prior` that given noise of the schedule's family makes."""
 
     def leaf(schedule: Any, n: Tensor, y: Tensor | None) -> Tensor:
         std, beta = schedule.prior_std(t), schedule.beta(t)
@@ -65,7 +69,7 @@ def prior(denoiser: Any, like: Tree, t: float, noise: Noise, space: Space, refer
         x = n * std
         return x if y is None else x + (beta if isinstance(beta, float) else beta.to(y)) * y
 
-    return denoiser.leafwise(leaf, n, reference)
+    return denoiser.leafwise(leaf, noise, reference)
 
 
 def sample(

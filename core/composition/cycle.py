@@ -27,7 +27,7 @@ from torch import Tensor
 from .. import grids
 from ..denoisers import Prediction
 from ..grids import Grid, _least
-from ..guidance.base import Guidance
+from ..guidance.base import innermost
 from ..hooks import Hook, Step
 from ..noise import Recorded, SlotNoise
 from ..sample import _same_shape, sample
@@ -185,9 +185,7 @@ def encode(
     if schedule.basis is not None:
         x0 = schedule.basis.forward(x0)
         reference = None if reference is None else schedule.basis.forward(reference)
-    inner = denoiser
-    while isinstance(inner, Guidance):
-        inner = inner.denoiser
+    inner = innermost(denoiser)
     noise = SlotNoise(seed, range(batch_size(x0)) if slots is None else slots)
     condition = condition or {}
     rows = len(plan.rows)

@@ -12,7 +12,7 @@ from ..denoisers import Prediction
 from ..spaces import Space
 from ..tree import Tree
 
-__all__ = ["Guidance"]
+__all__ = ["Guidance", "innermost"]
 
 
 class Guidance:
@@ -73,3 +73,10 @@ class Guidance:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.denoiser!r})"
+
+
+def innermost(denoiser: Any) -> Any:
+    """The denoiser at the centre of any nest of guidance."""
+    while isinstance(denoiser, Guidance):
+        denoiser = denoiser.denoiser
+    return denoiser

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..denoisers import Prediction
 from ..spaces import expand
 from ..tree import Tree, cat, leaves
-from .base import Guidance
+from .base import innermost
 
 __all__ = ["ask", "mixed", "null_like", "tilted"]
 
@@ -87,15 +87,12 @@ def mixed(
             out = out + tree * _weight(weight, tree)
         return out
 
-    inner = denoiser
-    while isinstance(inner, Guidance):
-        inner = inner.denoiser
     raw = total([p.raw for p in preds])
     # an answer that guidance changed speaks through its data and noise, which raw knows nothing of
     edited = any(p.edited for p in preds)
     data = total([p.data for p in preds]) if edited else None
     noise = total([p.noise for p in preds]) if edited else None
-    return Prediction(inner, x, t, raw, preds[0].reference, data, noise, parts)
+    return Prediction(innermost(denoiser), x, t, raw, preds[0].reference, data, noise, parts)
 
 
 def _weight(weight: Any, like: Tensor) -> Any:

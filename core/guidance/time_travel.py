@@ -21,6 +21,7 @@ from ..samplers.base import LinearSampler
 from ..samplers.exponential import root
 from ..samplers.state import State
 from ..spaces import Space
+from ..tree import batch_size
 
 __all__ = ["TimeTravel"]
 
@@ -46,7 +47,7 @@ class TimeTravel(Hook):
             raise ValueError(f"interval must be (low, high) with low < high, got {self.interval}")
 
     def on_start(self, state: State, space: Space) -> State:
-        return replace(state, aux={**state.aux, "travels": torch.zeros(_size(state), dtype=torch.long)})
+        return replace(state, aux={**state.aux, "travels": torch.zeros(batch_size(state.x), dtype=torch.long)})
 
     def on_step(self, step: Step) -> State:
         new = super().on_step(step)
@@ -76,11 +77,6 @@ class TimeTravel(Hook):
         x = step.space.lincomb(terms)
         aux = {**new.aux, "travels": torch.full_like(new.aux["travels"], done)}
         return replace(new.restart(x, first), aux=aux, draws=new.draws + 1)
-
-
-def _size(state: State) -> int:
-    leaf = next(iter(state.x.values())) if isinstance(state.x, dict) else state.x
-    return int(leaf.shape[0])
 
 
 def _coefficients(schedule: Any, t: float, s: float, which: int) -> Any:

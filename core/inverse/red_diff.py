@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from ..grids import Grid, check
+from ..guidance.base import innermost
 from ..noise import Noise
 from ..operators import LinearOperator
 from ..samplers import Sampler
@@ -108,7 +109,7 @@ class RedDiff(Method):
         for k, t in enumerate(times):
             z = space.randn(noise, tree(mu), k, "step")
             with torch.no_grad():
-                noisy = _inner(denoiser).add_noise(tree(mu), z, t, reference)
+                noisy = innermost(denoiser).add_noise(tree(mu), z, t, reference)
                 pred = denoiser(noisy, t, reference=reference, **(condition or {}))
 
                 def gap(schedule: Any, n: Tensor, z: Tensor, t: float = t) -> Tensor:
@@ -130,9 +131,3 @@ class RedDiff(Method):
 
 def _positive(sigma: Any) -> bool:
     return all(s > 0.0 for s in sigma.values()) if isinstance(sigma, dict) else sigma > 0.0
-
-
-def _inner(denoiser: Any) -> Any:
-    while not hasattr(denoiser, "add_noise"):
-        denoiser = denoiser.denoiser
-    return denoiser

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..grids import Grid
 from ..noise import SlotNoise, family_noise
+from ..sample import prior_from
 from ..samplers.base import Sampler
 from ..spaces import Space
 from ..tree import Tree, cat, take, tree_map
@@ -62,12 +63,7 @@ def _start(denoiser: Any, noise: Tree, t: float, reference: Tree | None) -> Tree
     """States of the prior at time t for given noise, in the data's coordinates."""
     schedule = denoiser.schedule
     reference = None if reference is None else to_basis(schedule, reference)
-
-    def leaf(schedule: Any, n: Tensor, y: Tensor | None) -> Tensor:
-        std, beta = (c.to(n) if isinstance(c, Tensor) else c for c in (schedule.prior_std(t), schedule.beta(t)))
-        return n * std if y is None else n * std + beta * y
-
-    return from_basis(schedule, denoiser.leafwise(leaf, noise, reference))
+    return from_basis(schedule, prior_from(denoiser, noise, t, reference))
 
 
 def boundary_search(
