@@ -212,8 +212,25 @@ def correct(space: Space, x: Tree, score: Tree, z: Tree, eps: Any, scale: Any, n
     return space.lincomb(terms)
 
 
+class MoveSampler(Sampler):
+    """Stochastic samplers whose plan is a list of moves."""
+
+    @property
+    def stochastic(self) -> bool:
+        return True
+
+    def done(self, plan: Moves, state: State) -> bool:
+        return bool(state.i >= len(plan.moves))
+
+    def total(self, plan: Moves) -> int:
+        return len(plan.moves)
+
+    def time(self, plan: Moves, state: State) -> float:
+        return plan.moves[state.i].t if state.i < len(plan.moves) else plan.moves[-1].t_next
+
+
 @dataclass(frozen=True)
-class PredictorCorrector(Sampler):
+class PredictorCorrector(MoveSampler):
     """Predictor-corrector sampling of the reverse SDE with Langevin corrections.
 
     Song et al. 2021, algorithms 2 and 3 (predictors), 4 and 5 (correctors); Jo et al. 2022 on product
@@ -263,21 +280,8 @@ class PredictorCorrector(Sampler):
         object.__setattr__(self, "snr", per_leaf(self.snr, "snr"))
         object.__setattr__(self, "scale_eps", per_leaf(self.scale_eps, "scale_eps"))
 
-    @property
-    def stochastic(self) -> bool:
-        return True
-
     def plan(self, schedule: Schedule | ProductSchedule, grid: Grid) -> Moves:
         return _plan(self, schedule, grid)
-
-    def done(self, plan: Moves, state: State) -> bool:
-        return bool(state.i >= len(plan.moves))
-
-    def total(self, plan: Moves) -> int:
-        return len(plan.moves)
-
-    def time(self, plan: Moves, state: State) -> float:
-        return plan.moves[state.i].t if state.i < len(plan.moves) else plan.moves[-1].t_next
 
     def draw(self, plan: Moves, state: State, space: Space, noise: Noise) -> Tree | None:
         move = plan.moves[state.i]

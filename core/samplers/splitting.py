@@ -52,16 +52,26 @@ from ..noise import Noise
 from ..schedules import ProductSchedule, Schedule
 from ..spaces import Space
 from ..tree import Tree
-from .base import Sampler
 from .exponential import root
-from .predictor_corrector import Compat, Move, Moves, correct, langevin_step, leafwise, per_leaf, predict, walks
+from .predictor_corrector import (
+    Compat,
+    Move,
+    Moves,
+    MoveSampler,
+    correct,
+    langevin_step,
+    leafwise,
+    per_leaf,
+    predict,
+    walks,
+)
 from .state import Query, State
 
 __all__ = ["S4"]
 
 
 @dataclass(frozen=True)
-class S4(Sampler):
+class S4(MoveSampler):
     """Symmetric splitting solver for (systems of) reverse SDEs. Weak order 1, one call a step.
 
     Jo et al. 2022 (GDSS). Made for product states, where one joint call serves all leaves; works on any.
@@ -95,25 +105,12 @@ class S4(Sampler):
         object.__setattr__(self, "scale_eps", per_leaf(self.scale_eps, "scale_eps"))
 
     @property
-    def stochastic(self) -> bool:
-        return True
-
-    @property
     def corrects(self) -> bool:
         """Whether there is a correction at all."""
         return any(self.snr.values()) if isinstance(self.snr, dict) else self.snr > 0.0
 
     def plan(self, schedule: Schedule | ProductSchedule, grid: Grid) -> Moves:
         return _plan(self, schedule, grid)
-
-    def done(self, plan: Moves, state: State) -> bool:
-        return bool(state.i >= len(plan.moves))
-
-    def total(self, plan: Moves) -> int:
-        return len(plan.moves)
-
-    def time(self, plan: Moves, state: State) -> float:
-        return plan.moves[state.i].t if state.i < len(plan.moves) else plan.moves[-1].t_next
 
     def draw(self, plan: Moves, state: State, space: Space, noise: Noise) -> Any:
         """The noises (of the correction, of the step), each a tree or None."""
