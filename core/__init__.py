@@ -15,6 +15,7 @@ Here are the names that sampling needs. Beside them, each imported when named:
     likelihood    log densities of points and of runs
     composition   superposition of models, translation, a diffusion model as a classifier
     diagnostics   hallucination, memorisation, calibration, dimension, Fokker-Planck residual
+    discrete      tokens and categories: processes, samplers and losses of their own under the same `sample`
     sharded       runs that do not fit into memory
     grids         the times of a run
     networks, training, checkpoint, datasets, interpolants

@@ -54,8 +54,11 @@ class Result:
 def prior(denoiser: Any, like: Tree, t: float, noise: Noise, space: Space, reference: Tree | None = None) -> Tree:
     """States at time `t` before any data are known: beta(t) y + std n, with the schedule's noise family.
 
-    std is the schedule's `prior_std` at `t`: 1 for variance-preserving schedules, else sigma(t).
+    std is the schedule's `prior_std` at `t`: 1 for variance-preserving schedules, else sigma(t). Tokens come from the
+    law that their process has at t = 1.
     """
+    if denoiser.schedule.family == "categorical":
+        return denoiser.prior(like, noise, space)
     return prior_from(denoiser, family_noise(denoiser.schedule, space, noise, like, 0, "prior"), t, reference)
 
 
@@ -116,7 +119,7 @@ def sample(
         max_batch: largest batch that the network is given.
         until: stop before this row of the plan; the returned state goes on with `state=`.
         dtype: float32 or float64 states; float16 or bfloat16 run the *network* in that type
-            under float32 states.
+            under float32 states. Tokens are integers whatever it says.
         device: of the samples that are drawn.
         progress: show a progress bar.
 
@@ -139,6 +142,7 @@ def sample(
     elif dtype not in (torch.float32, torch.float64):
         raise TypeError(f"dtype must be a floating type, got {dtype}")
     real = torch.float32 if half else dtype
+    kind = torch.long if schedule.family == "categorical" else real  # of the states
 
     if grid is None and steps is None and sampler.adaptive:
         steps = 1  # only the ends of the grid count
@@ -148,8 +152,10 @@ def sample(
         raise ValueError(f"give exactly one of x=, shape= and state=, got {' and '.join(given) or 'none'}")
     begun = state is not None
     if state is None:
-        like = x if x is not None else _empty(shape, real, device)
-        state = State(_cast(like, real))
+        like = x if x is not None else _empty(shape, kind, device)
+        if x is not None and kind == torch.long:
+            schedule.check(x)
+        state = State(_cast(like, kind))
     size = batch_size(state.x)
     if size == 0:
         raise ValueError("the batch is empty")

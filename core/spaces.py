@@ -253,6 +253,9 @@ class Graph(_MaskSpace):
         return z + z.transpose(1, 2)
 
     def project(self, x: Tensor) -> Tensor:
+        if not x.is_floating_point():  # token ids have no mean: the upper entries are mirrored
+            upper = torch.where(self._upper(x), x, x.new_zeros(()))
+            return upper + upper.transpose(1, 2)
         return torch.where(self._full(x), (x + x.transpose(1, 2)) / 2, x.new_zeros(()))
 
     def ndof(self, x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..denoisers import Prediction
+from ..discrete.denoiser import TokenPrediction
 from ..spaces import expand
 from ..tree import Tree, cat, leaves
 from .base import innermost
@@ -67,8 +68,8 @@ def ask(denoiser: Any, x: Tree, t: Any, variants: Sequence[dict[str, Any]], **co
 
 
 def mixed(
-    denoiser: Any, x: Tree, t: Any, preds: Sequence[Prediction], weights: Sequence[Any], parts: dict[str, Prediction]
-) -> Prediction:
+    denoiser: Any, x: Tree, t: Any, preds: Sequence[Any], weights: Sequence[Any], parts: dict[str, Any]
+) -> Any:
     """The prediction whose raw output, data and noise are the weighted sums of those of `preds`.
 
     Args:
@@ -78,6 +79,9 @@ def mixed(
         weights: one for each, summing to one: a float, or a tensor that `spaces.expand` fits to a state.
         parts: kept as `Prediction.parts`.
     """
+
+    if isinstance(preds[0], TokenPrediction):  # probabilities: their logarithms are summed, and normalised
+        return preds[0].mixed(preds, weights, parts)
 
     def total(trees: Sequence[Tree]) -> Tree:
         if isinstance(trees[0], dict):

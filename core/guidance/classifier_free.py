@@ -7,6 +7,10 @@ the conditional model itself:
 
 The raw outputs are combined: every prediction is linear in them at a given state, so data, noise and
 velocity are guided alike. Both answers come from one call on a doubled batch.
+
+For tokens the raw outputs are logits, and the same line is p_guided ~ p_condition^w p_null^(1 - w), normalised for each
+token: the guidance of masked image and language models (Y. Schiff et al., "Simple guidance mechanisms for discrete
+diffusion models", ICLR 2025, D-CFG).
 """
 
 from __future__ import annotations
@@ -62,6 +66,8 @@ class ClassifierFree(Guidance):
             )
         if not 0.0 <= rescale <= 1.0:
             raise ValueError(f"rescale must lie in [0, 1], got {rescale}")
+        if rescale and denoiser.schedule.family == "categorical":
+            raise ValueError("rescale brings back a standard deviation, and tokens have none: leave it at 0")
         if not interval[0] < interval[1]:
             raise ValueError(f"interval must be (low, high) with low < high, got {interval}")
         self.scale = float(scale)

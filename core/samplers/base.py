@@ -87,6 +87,14 @@ def _finite(lam: Any) -> bool:
     return math.isfinite(lam) if isinstance(lam, float) else bool(torch.isfinite(lam).all())
 
 
+_INSTEAD = {
+    "student": "use a deterministic sampler such as Heun() or DDIM()",
+    "categorical": "use a sampler of tokens such as core.discrete.Ancestral()",
+    "tokens": "it samples tokens; continuous data take a sampler such as DPMSolverPP()",
+}
+"""What to do about a sampler and a schedule of different noise families."""
+
+
 @dataclass(frozen=True)
 class Sampler:
     """What every sampler answers. Subclasses are frozen dataclasses: hashable, without state.
@@ -152,12 +160,13 @@ class Sampler:
     def check(self, schedule: Schedule | ProductSchedule, space: Space) -> None:
         """Refuse schedules and spaces that the method is not defined for."""
         whole = space
-        for name, one in schedule.leaves.items() if isinstance(schedule, ProductSchedule) else [(None, schedule)]:
+        leaves = getattr(schedule, "leaves", None)
+        for name, one in [(None, schedule)] if leaves is None else leaves.items():
             space = whole.spaces[name] if name is not None and isinstance(whole, Product) else whole
             if one.family not in self.families:
+                instead = _INSTEAD["tokens" if "categorical" in self.families else one.family]
                 raise ValueError(
-                    f"{type(self).__name__} is not defined for the {one.family} noise of {one!r}; "
-                    "use a deterministic sampler such as Heun() or DDIM()"
+                    f"{type(self).__name__} is not defined for the {one.family} noise of {one!r}; {instead}"
                 )
             if one.basis is not None and projects(space):
                 raise ValueError(f"{one!r} acts on frequencies, where the constraint of {space!r} has no meaning")

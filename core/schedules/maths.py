@@ -21,6 +21,7 @@ from torch import Tensor
 __all__ = [
     "Scalar",
     "as_like",
+    "asin",
     "asinh",
     "atan",
     "atan2",
@@ -97,6 +98,10 @@ def tan(x: Scalar) -> Scalar:
 
 def atan(x: Scalar) -> Scalar:
     return x.atan() if isinstance(x, Tensor) else math.atan(x)
+
+
+def asin(x: Scalar) -> Scalar:
+    return x.asin() if isinstance(x, Tensor) else math.asin(x)
 
 
 def asinh(x: Scalar) -> Scalar:

@@ -1,0 +1,226 @@
+r"""How long a token keeps its value: alpha(t), the probability that nothing has happened to it by time t.
+
+alpha falls from 1 at t = 0 (data) to next to nothing at t = 1. Samplers and losses need its complement, the fraction
+`lost` = 1 - alpha, near t = 0, where 1 - alpha cancels; so every schedule states `lost` in closed form, with its
+derivative and its inverse:
+
+===============  =============================  ==================================================================
+schedule         alpha                          where it is used
+===============  =============================  ==================================================================
+`Linear`         1 - t                          masked diffusion (J. Austin et al., D3PM, NeurIPS 2021; S. Sahoo et
+                                                al., MDLM, NeurIPS 2024); every other one is a change of its clock
+`LogLinear`      1 - (1 - eps) t                MDLM: total noise -log alpha = -log(1 - (1 - eps) t)
+`Cosine`         1 - sin(pi t / 2)              H. Chang et al., MaskGIT, CVPR 2022; J. Shi et al., MD4, NeurIPS 2024
+`CosineSquared`  cos(pi t / 2)^2                the kinetic-optimal mixture path (N. Shaul et al., "Flow matching with
+                                                general discrete paths", ICLR 2025)
+`Exponential`    exp(-s t)                      total noise linear in time; does not reach 0
+`Table`          any, between nodes linear      chains of T steps given by their table of alphas
+===============  =============================  ==================================================================
+
+The law of samples at the data end does not depend on the schedule where the network is exact; how the steps of a
+sampler are spread over the tokens does.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..schedules import maths as m
+from ..schedules.maths import Scalar
+
+__all__ = ["Cosine", "CosineSquared", "Exponential", "Keep", "Linear", "LogLinear", "Table", "keep_of"]
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Base: functions of a time that is a float or a float64 tensor, of its kind and shape."""
+
+    def lost(self, t: Scalar) -> Scalar:
+        """1 - alpha(t), without cancellation."""
+        raise NotImplementedError
+
+    def speed(self, t: Scalar) -> Scalar:
+        """d lost / dt."""
+        raise NotImplementedError
+
+    def time_of_lost(self, value: Scalar) -> Scalar:
+        """The time at which lost = value."""
+        raise NotImplementedError
+
+    def alpha(self, t: Scalar) -> Scalar:
+        """Probability that a token is still the data's."""
+        return 1.0 - self.lost(t)
+
+
+@dataclass(frozen=True)
+class Linear(Keep):
+    """alpha = 1 - t."""
+
+    def lost(self, t: Scalar) -> Scalar:
+        return 1.0 * t
+
+    def speed(self, t: Scalar) -> Scalar:
+        return m.as_like(1.0, t)
+
+    def time_of_lost(self, value: Scalar) -> Scalar:
+        return 1.0 * value
+
+
+@dataclass(frozen=True)
+class LogLinear(Keep):
+    """alpha = 1 - (1 - eps) t.
+
+    Args:
+        eps: alpha at t = 1, in [0, 1).
+    """
+
+    eps: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.eps < 1.0:
+            raise ValueError(f"eps is what is left of the data at t = 1, in [0, 1); got {self.eps}")
+
+    def lost(self, t: Scalar) -> Scalar:
+        return (1.0 - self.eps) * t
+
+    def speed(self, t: Scalar) -> Scalar:
+        return m.as_like(1.0 - self.eps, t)
+
+    def time_of_lost(self, value: Scalar) -> Scalar:
+        return value / (1.0 - self.eps)
+
+
+@dataclass(frozen=True)
+class Cosine(Keep):
+    """alpha = 1 - sin(pi t / 2): most tokens are decided late, when much is known already."""
+
+    def lost(self, t: Scalar) -> Scalar:
+        return m.sin(0.5 * math.pi * t)
+
+    def speed(self, t: Scalar) -> Scalar:
+        return 0.5 * math.pi * m.cos(0.5 * math.pi * t)
+
+    def time_of_lost(self, value: Scalar) -> Scalar:
+        return m.asin(value) / (0.5 * math.pi)
+
+    def alpha(self, t: Scalar) -> Scalar:
+        return 2.0 * m.sin(0.25 * math.pi * (1.0 - t)) ** 2
+
+
+@dataclass(frozen=True)
+class CosineSquared(Keep):
+    """alpha = cos(pi t / 2)^2."""
+
+    def lost(self, t: Scalar) -> Scalar:
+        return m.sin(0.5 * math.pi * t) ** 2
+
+    def speed(self, t: Scalar) -> Scalar:
+        return 0.5 * math.pi * m.sin(math.pi * t)
+
+    def time_of_lost(self, value: Scalar) -> Scalar:
+        return m.asin(m.sqrt(value)) / (0.5 * math.pi)
+
+    def alpha(self, t: Scalar) -> Scalar:
+        return m.cos(0.5 * math.pi * t) ** 2
+
+
+@dataclass(frozen=True)
+class Exponential(Keep):
+    """alpha = exp(-s t).
+
+    Args:
+        s: total noise at t = 1, positive; exp(-s) of the data is left there.
+    """
+
+    s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.s) and self.s > 0.0):
+            raise ValueError(f"the total noise s must be positive and finite, got {self.s}")
+
+    def lost(self, t: Scalar) -> Scalar:
+        return 0.0 - m.expm1(-self.s * t)
+
+    def speed(self, t: Scalar) -> Scalar:
+        return self.s * m.exp(-self.s * t)
+
+    def time_of_lost(self, value: Scalar) -> Scalar:
+        return m.log1p(0.0 - value) / -self.s
+
+    def alpha(self, t: Scalar) -> Scalar:
+        return m.exp(-self.s * t)
+
+
+@dataclass(frozen=True)
+class Table(Keep):
+    """alpha at t = 0, 1/T, ..., 1, linear in between.
+
+    Args:
+        alphas: T + 1 numbers, strictly decreasing from 1 at t = 0.
+    """
+
+    alphas: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        values = tuple(float(a) for a in self.alphas)
+        if len(values) < 2 or values[0] != 1.0 or values[-1] < 0.0:
+            raise ValueError(
+                f"a table of alphas has T + 1 >= 2 numbers from alpha = 1 down to alpha >= 0, got {len(values)} from "
+                f"{values[0] if values else None} to {values[-1] if values else None}"
+            )
+        for k in range(len(values) - 1):
+            if not values[k + 1] < values[k]:
+                raise ValueError(f"alphas must fall: alphas[{k}] = {values[k]}, alphas[{k + 1}] = {values[k + 1]}")
+        object.__setattr__(self, "alphas", values)
+
+    def _interpolated(self, x: Any, nodes: list[float], values: list[float]) -> Any:
+        if isinstance(x, Tensor):
+            y = np.interp(x.detach().cpu().numpy(), nodes, values)
+            return torch.as_tensor(y, dtype=x.dtype, device=x.device)
+        return float(np.interp(x, nodes, values))
+
+    def _nodes(self) -> tuple[list[float], list[float]]:
+        n = len(self.alphas) - 1
+        return [k / n for k in range(n + 1)], [1.0 - a for a in self.alphas]
+
+    def lost(self, t: Scalar) -> Scalar:
+        nodes, values = self._nodes()
+        return self._interpolated(t, nodes, values)
+
+    def speed(self, t: Scalar) -> Scalar:
+        nodes, values = self._nodes()
+        slopes = [(b - a) * (len(nodes) - 1) for a, b in pairwise(values)]
+        if isinstance(t, Tensor):
+            at = torch.as_tensor(nodes[1:-1], dtype=t.dtype, device=t.device)
+            return torch.as_tensor(slopes, dtype=t.dtype, device=t.device)[torch.searchsorted(at, t.contiguous())]
+        return slopes[bisect_left(nodes[1:-1], t)]
+
+    def time_of_lost(self, value: Scalar) -> Scalar:
+        nodes, values = self._nodes()
+        return self._interpolated(value, values, nodes)
+
+
+_NAMES = {"linear": Linear, "log_linear": LogLinear, "cosine": Cosine, "cosine_squared": CosineSquared}
+
+
+def keep_of(keep: Keep | str) -> Keep:
+    """A schedule from its name: "linear", "log_linear", "cosine" or "cosine_squared".
+
+    Raises:
+        TypeError, ValueError: for anything that is neither a schedule nor one of these.
+    """
+    if isinstance(keep, Keep):
+        return keep
+    if not isinstance(keep, str):
+        raise TypeError(f"keep must be a schedule such as Linear(), or its name; got {keep!r}")
+    if keep not in _NAMES:
+        raise ValueError(f"unknown schedule {keep!r}; expected one of {', '.join(_NAMES)}, or a schedule object")
+    return _NAMES[keep]()
