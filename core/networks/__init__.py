@@ -9,6 +9,7 @@ from .dit import DiT, DiTBlock
 from .s4d import S4D
 from .s4d_backbone import S4DBackbone, S4DBlock
 from .time_embedding import FourierEmbedding, SinusoidalEmbedding, TimeEmbedding
+from .token_transformer import TokenBlock, TokenTransformer
 from .unet import UNet
 
 __all__ = [
@@ -22,5 +23,7 @@ __all__ = [
     "S4DBlock",
     "SinusoidalEmbedding",
     "TimeEmbedding",
+    "TokenBlock",
+    "TokenTransformer",
     "UNet",
 ]
