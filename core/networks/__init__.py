@@ -11,14 +11,18 @@ from .s4d_backbone import S4DBackbone, S4DBlock
 from .time_embedding import FourierEmbedding, SinusoidalEmbedding, TimeEmbedding
 from .token_transformer import TokenBlock, TokenTransformer
 from .unet import UNet
+from .vector_quantizer import CodebookUsage, Quantized, ResidualQuantizer, VectorQuantizer, codebook_orthogonality
 
 __all__ = [
     "S4D",
+    "CodebookUsage",
     "DiT",
     "DiTBlock",
     "DilatedBlock",
     "DilatedConvNet",
     "FourierEmbedding",
+    "Quantized",
+    "ResidualQuantizer",
     "S4DBackbone",
     "S4DBlock",
     "SinusoidalEmbedding",
@@ -26,4 +30,6 @@ __all__ = [
     "TokenBlock",
     "TokenTransformer",
     "UNet",
+    "VectorQuantizer",
+    "codebook_orthogonality",
 ]
