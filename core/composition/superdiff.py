@@ -103,7 +103,7 @@ class SuperDiff(Hook):
         bias = torch.zeros(self.models) if self.bias is None else torch.as_tensor(self.bias)
         target = log_q + bias.to(log_q)
         kappa = (self.temperature * target).softmax(1) if self.mode == "or" else self._equal(step, preds, target)
-        pred = combine(preds, kappa)  # type: ignore[arg-type]
+        pred = combine(preds, kappa)
         state = replace(state, aux={**state.aux, "kappa": kappa})
         return replace(step, state=state, pred=pred)
 

@@ -110,6 +110,22 @@ class TokenPrediction:
 
         return self.with_log_probs(tree_map(certain, self.raw, data))
 
+    def with_known(self, values: Tree, known: Tree) -> TokenPrediction:
+        """The prediction that is sure of known tokens.
+
+        Args:
+            values: token ids, of the shape of x or with 1 in the batch dimension.
+            known: boolean of that shape or of its leading dimensions, True = known.
+        """
+
+        def leaf(log_probs: Tensor, tokens: Tensor, known: Tensor) -> Tensor:
+            tokens = tokens.to(log_probs.device).expand(log_probs.shape[:-1])
+            certain = torch.full_like(log_probs, -torch.inf).scatter(-1, tokens.unsqueeze(-1), 0.0)
+            known = known.to(log_probs.device).reshape(*known.shape, *[1] * (log_probs.ndim - known.ndim))
+            return torch.where(known, certain, log_probs)
+
+        return self.with_log_probs(tree_map(leaf, self.log_probs, values, known))
+
     def with_tilt(self, tilt: Tree) -> TokenPrediction:
         """The prediction whose transitions are multiplied by exp(tilt), on top of what tilts them already."""
         if self.tilt is not None:

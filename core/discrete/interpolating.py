@@ -46,6 +46,9 @@ __all__ = ["Interpolating", "Marginal", "MaskUniform", "Masked", "Uniform"]
 REACHED = 0.01
 """Largest alpha at t = 1 for which the prior may be taken for the law at t = 1."""
 
+INSIDE = 1.0 - 1e-9
+"""Latest time of rates: where alpha(1) = 0, noise is stirred infinitely fast at t = 1, on the way there and back."""
+
 
 def _log(x: Scalar, like: Tensor) -> Scalar:
     """The logarithm of a coefficient in float64, then in the type of `like`."""
@@ -116,6 +119,7 @@ class Interpolating(Process):
         return self._back(log_p, x, s, t, self._log_into(x, s, t, log_p))
 
     def reverse_rate(self, log_p: Tensor, x: Tensor, t: Scalar) -> Tensor:
+        t = m.clip(t.double() if isinstance(t, Tensor) else t, 0.0, INSIDE)
         rates = self._back(log_p, x, t, t, self._log_rate_into(x, t, log_p)).exp()
         return rates.scatter(-1, x.unsqueeze(-1), 0.0)
 
@@ -282,9 +286,36 @@ class Masked(_WithMask):
         return torch.where(masked.unsqueeze(-1), moved, certain)
 
     def reverse_rate(self, log_p: Tensor, x: Tensor, t: Scalar) -> Tensor:
-        rate = level(m.div(self.schedule.speed(t), self.schedule.lost(t)), log_p)
+        rate = level(self.hazard(t), log_p)
         rates = log_p.exp() * (rate.to(log_p) if isinstance(rate, Tensor) else rate)
         return torch.where((x == self.mask).unsqueeze(-1), rates, rates.new_zeros(()))
+
+    def hazard(self, t: Scalar, reference: Tensor | None = None) -> Scalar:
+        """d lost / dt / lost: the rate at which masked tokens are decided on the way back."""
+        return m.div(self.schedule.speed(t), self.schedule.lost(t))
+
+    def next_hit(self, t: Tensor, masked: Tensor, u: Tensor, reference: Tensor | None = None) -> Tensor:
+        """The time at which the next token of each sample is decided.
+
+        No token is decided between t and t' with the probability prod_i lost_i(t') / lost_i(t), over the masked tokens.
+
+        Args:
+            t: times (B,), float64.
+            masked: boolean (B, N), True = still masked.
+            u: uniforms (B,), float64.
+            reference: priorities (B, N); none here.
+
+        Returns:
+            t' < t, (B,); 0 for samples with no masked token.
+        """
+        n = masked.sum(1)
+        lost = self.schedule.lost(t) * u ** (1.0 / n.clamp_min(1).double())
+        return torch.where(n > 0, self.schedule.time_of_lost(lost), torch.zeros_like(t))
+
+    def where_hit(self, t: Tensor, masked: Tensor, u: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Which token is decided at time t: each with the probability of its hazard; long (B,), arguments as above."""
+        rank = (u * masked.sum(1)).floor().long()
+        return ((masked.cumsum(1) == rank[:, None] + 1) & masked).long().argmax(1)
 
     def draw(self, log_p: Any, x: Tensor, s: Scalar, t: Scalar, u: Tensor, tilt: Tensor | None = None) -> Tensor:
         if tilt is not None:

@@ -2,5 +2,6 @@
 
 from .ancestral import Ancestral
 from .base import TokenSampler
+from .first_hitting import FirstHitting
 
-__all__ = ["Ancestral", "TokenSampler"]
+__all__ = ["Ancestral", "FirstHitting", "TokenSampler"]

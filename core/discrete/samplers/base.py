@@ -66,13 +66,13 @@ class TokenSampler(Sampler):
         plan.process.check(x)
         return State(x)
 
-    def done(self, plan: Steps, state: State) -> bool:
+    def done(self, plan: Any, state: State) -> bool:
         return bool(state.i >= len(plan.times) - 1)
 
-    def total(self, plan: Steps) -> int | None:
+    def total(self, plan: Any) -> int | None:
         return len(plan.times) - 1
 
-    def time(self, plan: Steps, state: State) -> Any:
+    def time(self, plan: Any, state: State) -> Any:
         return plan.times[min(state.i, len(plan.times) - 1)]
 
     def draw(self, plan: Any, state: State, space: Space, noise: Noise) -> Tree:
