@@ -6,13 +6,17 @@ Guidance composes by nesting: the outermost is asked first and speaks last.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any, Self
+
+import torch
+from torch import Tensor
 
 from ..denoisers import Prediction
 from ..spaces import Space
-from ..tree import Tree
+from ..tree import Tree, leaves
 
-__all__ = ["Guidance", "innermost"]
+__all__ = ["Guidance", "gradient_of", "innermost", "scores", "taken"]
 
 
 class Guidance:
@@ -71,6 +75,10 @@ class Guidance:
         """See `Denoiser.leafwise`."""
         return self.denoiser.leafwise(*args)
 
+    def prior(self, *args: Any) -> Tree:
+        """See `TokenDenoiser.prior`."""
+        return self.denoiser.prior(*args)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.denoiser!r})"
 
@@ -80,3 +88,35 @@ def innermost(denoiser: Any) -> Any:
     while isinstance(denoiser, Guidance):
         denoiser = denoiser.denoiser
     return denoiser
+
+
+def taken(condition: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The conditions that are the classifier's and not the network's, taken out of `condition`.
+
+    Raises:
+        ValueError: for one that is missing.
+    """
+    missing = [name for name in names if name not in condition]
+    if missing:
+        raise ValueError(f"the classifier needs condition {missing[0]!r}; pass condition={{{missing[0]!r}: ...}}")
+    return {name: condition.pop(name) for name in names}
+
+
+def scores(value: Any, batch: int, who: str) -> Tensor:
+    """`value`, if it is one log-probability a sample.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if not isinstance(value, Tensor) or value.shape != (batch,):
+        came = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"{who} must return one log-probability a sample, shape ({batch},), got {came}")
+    return value
+
+
+def gradient_of(total: Tensor, at: Tree) -> Tree:
+    """The gradient of a number in the leaves of `at`, zero for those it does not depend on."""
+    names = list(at) if isinstance(at, dict) else None
+    found = torch.autograd.grad(total, leaves(at), allow_unused=True)
+    filled = [torch.zeros_like(x) if g is None else g for g, x in zip(found, leaves(at), strict=True)]
+    return dict(zip(names, filled, strict=True)) if names else filled[0]

@@ -67,9 +67,7 @@ def ask(denoiser: Any, x: Tree, t: Any, variants: Sequence[dict[str, Any]], **co
     return [pred.take(slice(j * n, (j + 1) * n)) for j in range(k)]
 
 
-def mixed(
-    denoiser: Any, x: Tree, t: Any, preds: Sequence[Any], weights: Sequence[Any], parts: dict[str, Any]
-) -> Any:
+def mixed(denoiser: Any, x: Tree, t: Any, preds: Sequence[Any], weights: Sequence[Any], parts: dict[str, Any]) -> Any:
     """The prediction whose raw output, data and noise are the weighted sums of those of `preds`.
 
     Args:

@@ -20,24 +20,19 @@ from torch import Tensor, nn
 
 from ..denoisers import Prediction
 from ..tree import Tree, leaves, tree_map
-from .base import Guidance
+from .base import Guidance, gradient_of, scores, taken
 from .batched import tilted
 
 __all__ = ["Classifier", "NoiseRangeExperts", "OffTheShelf", "smooth_relu"]
 
 
-def _scores(value: Any, batch: int, who: str) -> Tensor:
-    if not isinstance(value, Tensor) or value.shape != (batch,):
-        came = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise ValueError(f"{who} must return one log-probability a sample, shape ({batch},), got {came}")
-    return value
-
-
-def _gradient(total: Tensor, at: Tree) -> Tree:
-    names = list(at) if isinstance(at, dict) else None
-    found = torch.autograd.grad(total, leaves(at), allow_unused=True)
-    filled = [torch.zeros_like(x) if g is None else g for g, x in zip(found, leaves(at), strict=True)]
-    return dict(zip(names, filled, strict=True)) if names else filled[0]
+def _continuous(denoiser: Any, who: str) -> None:
+    """Refuse tokens: they have no gradient to be moved along."""
+    if denoiser.schedule.family == "categorical":
+        raise ValueError(
+            f"{who} moves states along a gradient, and tokens are not moved but replaced: use "
+            "core.discrete.TokenClassifier, which weighs every replacement"
+        )
 
 
 class Classifier(Guidance):
@@ -61,17 +56,18 @@ class Classifier(Guidance):
         self, denoiser: Any, log_prob: Callable[..., Tensor], scale: float = 1.0, conditions: Sequence[str] = ()
     ) -> None:
         super().__init__(denoiser)
+        _continuous(denoiser, "Classifier")
         if not math.isfinite(scale):
             raise ValueError(f"scale must be finite, got {scale}")
         self.log_prob, self.scale, self.conditions = log_prob, float(scale), tuple(conditions)
 
     def __call__(self, x: Tree, t: Any, **condition: Any) -> Prediction:
-        mine = _taken(condition, self.conditions)
+        mine = taken(condition, self.conditions)
         pred = self.denoiser(x, t, **condition)
         with torch.enable_grad():
             z = tree_map(lambda leaf: leaf.detach().requires_grad_(True), x)
-            value = _scores(self.log_prob(z, t, **mine), leaves(x)[0].shape[0], "log_prob")
-            gradient = _gradient(value.sum(), z)
+            value = scores(self.log_prob(z, t, **mine), leaves(x)[0].shape[0], "log_prob")
+            gradient = gradient_of(value.sum(), z)
         return tilted(pred, _finite(gradient, t, self.scale), self.scale)
 
 
@@ -111,27 +107,28 @@ class OffTheShelf(Guidance):
         through_network: bool = False,
     ) -> None:
         super().__init__(denoiser)
+        _continuous(denoiser, "OffTheShelf")
         if tau1 <= 0.0 or tau2 <= 0.0 or not math.isfinite(scale):
             raise ValueError(f"need a finite scale and positive temperatures, got {scale}, {tau1}, {tau2}")
         self.logits, self.scale, self.tau1, self.tau2 = logits, float(scale), tau1, tau2
         self.gamma, self.through_network = gamma, through_network
 
     def __call__(self, x: Tree, t: Any, **condition: Any) -> Prediction:
-        target = _taken(condition, ["target"])["target"]
+        target = taken(condition, ["target"])["target"]
         if isinstance(t, Tensor) and t.ndim:
             raise ValueError("off-the-shelf guidance is defined for one time for all samples, got a tensor of times")
         if self.through_network:
             with torch.enable_grad():
                 z = tree_map(lambda leaf: leaf.detach().requires_grad_(True), x)
                 pred = self.denoiser(z, t, **condition)
-                gradient = _gradient(self._log_prob(pred.data, target).sum(), z)
+                gradient = gradient_of(self._log_prob(pred.data, target).sum(), z)
             detached = [tree_map(lambda leaf: leaf.detach(), tree) for tree in (pred.raw, pred.data, pred.noise)]
             pred = Prediction(pred.denoiser, x, pred.t, detached[0], pred.reference, detached[1], detached[2])
         else:
             pred = self.denoiser(x, t, **condition)
             with torch.enable_grad():
                 data = tree_map(lambda leaf: leaf.detach().requires_grad_(True), pred.data)
-                gradient = _gradient(self._log_prob(data, target).sum(), data)
+                gradient = gradient_of(self._log_prob(data, target).sum(), data)
             gradient = pred.denoiser.leafwise(lambda schedule, g: g / schedule.alpha(pred.t), gradient)
         weight = self.scale * (1.0 + self.gamma * math.sin(math.pi * float(t)))
         return tilted(pred, _finite(gradient, t, self.scale), weight)
@@ -194,13 +191,6 @@ def smooth_relu(module: nn.Module, beta: float = 3.0) -> nn.Module:
         return nn.Softplus(beta=beta)
     replace(module)
     return module
-
-
-def _taken(condition: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    missing = [name for name in names if name not in condition]
-    if missing:
-        raise ValueError(f"the classifier needs condition {missing[0]!r}; pass condition={{{missing[0]!r}: ...}}")
-    return {name: condition.pop(name) for name in names}
 
 
 def _finite(gradient: Tree, t: Any, scale: float) -> Tree:

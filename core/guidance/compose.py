@@ -177,8 +177,9 @@ class TwoModels(Guidance):
             return model
         other = self.other(x, t, **condition)
         # raw outputs of two networks may be of different kinds: mix what they mean, not what they say
-        for pred in (model, other):
-            _ = pred.data, pred.noise
+        if isinstance(model, Prediction):
+            for pred in (model, other):
+                _ = pred.data, pred.noise
         if leaves(model.raw)[0].shape != leaves(other.raw)[0].shape:
             other = Prediction(model.denoiser, x, t, model.raw, other.reference, other.data, other.noise)
         return mixed(self, x, t, [model, other], [self.weight, 1.0 - self.weight], {"model": model, "other": other})

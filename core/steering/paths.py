@@ -110,7 +110,9 @@ def search_over_paths(
         raise ValueError(f"begin={begin} must lie between forward={forward} and the {last} steps of the grid")
     if renoise is None and denoiser.schedule.family != "gaussian":
         raise ValueError(
-            "re-noising adds Gaussian noise, the schedule's is Student-t: give renoise= or use random_search"
+            "re-noising adds Gaussian noise, the schedule's is "
+            f"{'Student-t' if denoiser.schedule.family == 'student' else 'that of tokens'}: give renoise= or use "
+            "random_search"
         )
     if not times[0] > times[-1]:
         raise ValueError("search over paths goes from noise to data: the grid must descend")
