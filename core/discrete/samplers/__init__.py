@@ -2,6 +2,8 @@
 
 from .ancestral import Ancestral
 from .base import TokenSampler
+from .confidence import ConfidenceOrdered
 from .first_hitting import FirstHitting
+from .remasking import Loop, Remasking
 
-__all__ = ["Ancestral", "FirstHitting", "TokenSampler"]
+__all__ = ["Ancestral", "ConfidenceOrdered", "FirstHitting", "Loop", "Remasking", "TokenSampler"]
