@@ -3,7 +3,8 @@
 from .ancestral import Ancestral
 from .base import TokenSampler
 from .confidence import ConfidenceOrdered
+from .ctmc import Euler, TauLeaping
 from .first_hitting import FirstHitting
 from .remasking import Loop, Remasking
 
-__all__ = ["Ancestral", "ConfidenceOrdered", "FirstHitting", "Loop", "Remasking", "TokenSampler"]
+__all__ = ["Ancestral", "ConfidenceOrdered", "Euler", "FirstHitting", "Loop", "Remasking", "TauLeaping", "TokenSampler"]
