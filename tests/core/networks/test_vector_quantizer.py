@@ -114,13 +114,13 @@ def test_commitment_gradient_by_differences():
 
 def test_codebook_gradient_moves_codes_to_the_means_of_their_elements():
     data = clusters()
-    quantizer = book(data[:, 0], update="gradient", commitment=0.0)
+    quantizer = book(data[:, 0], update="gradient", commitment=0.5)
     z = data.requires_grad_()
     out = quantizer(z)
     out.loss.backward()
     close(quantizer.codebook.grad, 2 * 40 * (quantizer.codebook.detach() - data.detach().mean(1)) / data.numel())
-    assert float(z.grad.abs().max()) == 0  # the codebook term holds z fixed
-    close(out.loss, out.codebook)
+    close(z.grad, (z.detach() - out.z.detach()) / z.numel())  # commitment alone: the codebook term holds z fixed
+    close(out.loss, 0.5 * out.commitment + out.codebook)
     with torch.no_grad():
         quantizer.codebook.add_(quantizer.codebook.grad, alpha=-data.numel() / 80)
     close(quantizer.codebook.detach(), data.detach().mean(1))
@@ -242,13 +242,16 @@ def test_a_code_is_revived_after_so_many_updates_in_a_row_and_not_before():
     data = clusters()
     start = data.mean(1)
     start[7] = 100
-    quantizer, moved = book(start, update="gradient", decay=0.5, dead_after=4), []
-    for _ in range(8):
+    quantizer = book(start, update="gradient", decay=0.5, dead_after=4, dead_below=0.5)
+    places = [start[7]]
+    for _ in range(14):
         quantizer(data)
-        moved.append(bool((quantizer.codebook[7] != 100).all()))
-    assert moved == [False] * 4 + [True] * 4
-    place = quantizer.codebook.detach()[7]
-    assert float((data - place).square().sum(-1).min()) == 0  # an element of the batch
+        places.append(quantizer.codebook.detach()[7].clone())
+    moved = [not torch.equal(before, after) for before, after in itertools.pairwise(places)]
+    # on an element of a cluster it gets too few of them: it has four updates there, too, and the next place is another
+    assert [k for k, flag in enumerate(moved) if flag] == [4, 8, 12]
+    for place in places[5:]:
+        assert float((data - place).square().sum(-1).min()) == 0  # an element of the batch
     assert torch.equal(quantizer.codebook.detach()[:7], start[:7])
 
 
