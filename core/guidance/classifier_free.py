@@ -10,7 +10,8 @@ velocity are guided alike. Both answers come from one call on a doubled batch.
 
 For tokens the raw outputs are logits, and the same line is p_guided ~ p_condition^w p_null^(1 - w), normalised for each
 token: the guidance of masked image and language models (Y. Schiff et al., "Simple guidance mechanisms for discrete
-diffusion models", ICLR 2025, D-CFG).
+diffusion models", ICLR 2025, D-CFG; for uniform processes they mix the posteriors of a step instead, which is not the
+same).
 """
 
 from __future__ import annotations

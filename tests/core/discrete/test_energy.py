@@ -15,7 +15,7 @@ from torch import Tensor
 
 from scidiffuse.core import Hook, sample
 from scidiffuse.core import Masked as MaskedSpace
-from scidiffuse.core.discrete import Ancestral, Masked, TokenDenoiser, Uniform
+from scidiffuse.core.discrete import Ancestral, FirstHitting, Masked, TokenDenoiser, Uniform
 from scidiffuse.core.discrete.closed_form import Sequences
 from scidiffuse.core.discrete.energy import EDLM, AutoregressiveEnergy, NeuralEnergy, nce_loss
 from scidiffuse.core.grids import explicit
@@ -166,6 +166,25 @@ def test_an_autoregressive_energy_makes_few_steps_exact(steps: int) -> None:
     assert plain > 2.5 * noise and many < 1.5 * noise and many < two < plain, (plain, two, many, noise)
     wrong = far(EDLM(lambda x0, pred: -energy(x0, pred), 4, 1.0, WHOLE))
     assert wrong > plain
+
+
+def test_first_hitting_of_several_tokens_a_call_becomes_exact() -> None:
+    # two calls for four tokens, each row at its own times
+    n = 4000
+    denoiser = TokenDenoiser(lambda x, t: LAW.denoiser(Masked(4))(x, 0.5).raw, Masked(4))
+    hook = EDLM(AutoregressiveEnergy(log_table(LAW)), 24, 1.0, WHOLE)
+
+    def far(*hooks: Hook, **options: Any) -> tuple[float, Any]:
+        result = sample(denoiser, FirstHitting(tokens=2), shape=(n, 4), seed=0, hooks=hooks, **options)
+        assert result.calls == 2
+        return total_variation(LAW.counts(result.x), LAW.probs), result
+
+    noise = 0.4 * float((LAW.probs / n).sqrt().sum())
+    (plain, _), (corrected, whole) = far(), far(hook)
+    assert plain > 2.5 * noise and corrected < 1.5 * noise, (plain, corrected, noise)
+    parts = far(EDLM(AutoregressiveEnergy(log_table(LAW)), 24, 1.0, WHOLE), max_batch=1500)[1]
+    assert torch.equal(parts.x, whole.x)
+    assert [t.shape for t in parts.records["edlm_t"]] == [(n,), (n,)]
 
 
 def test_the_posterior_is_exact_for_every_process() -> None:

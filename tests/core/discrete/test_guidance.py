@@ -1,6 +1,6 @@
 """Guidance of tokens against Bayes' rule on enumerated laws: identities to rounding, and one order of convergence.
 
-One chi-square test, failing below a p-value of 1e-5.
+Two chi-square tests, each failing below a p-value of 1e-5.
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from torch import Tensor
 
 from scidiffuse.core import Denoiser, Graph, VPLinear, sample
 from scidiffuse.core import Masked as MaskedSpace
-from scidiffuse.core.discrete import Ancestral, Masked, MaskUniform, ProductProcess, TokenDenoiser, Uniform
+from scidiffuse.core.discrete import (
+    Ancestral,
+    FirstHitting,
+    Masked,
+    MaskUniform,
+    ProductProcess,
+    TokenDenoiser,
+    Uniform,
+)
 from scidiffuse.core.discrete.closed_form import Sequences
 from scidiffuse.core.discrete.guidance import TokenClassifier
 from scidiffuse.core.guidance import Classifier, ClassifierFree, Compose, OffTheShelf, Regional, TwoModels
@@ -40,6 +48,16 @@ def predictor(process: Any, log_y: Tensor = LOG_Y) -> Any:
         return (LAW.posterior(process, x, min(t, 1.0 - 1e-9)) @ log_y.exp()).log()
 
     return log_prob
+
+
+def p_value(counts: Tensor, probs: Tensor) -> float:
+    """Of a chi-square test; cells of fewer than 5 expected are pooled."""
+    expected = probs * counts.sum()
+    big = expected >= 5
+    o, e = counts[big].double(), expected[big]
+    o, e = torch.cat([o, (counts.sum() - o.sum())[None]]), torch.cat([e, (counts.sum() - e.sum())[None]])
+    statistic = ((o - e) ** 2 / e.clamp_min(1e-9)).sum()
+    return float(torch.special.gammaincc(torch.tensor((len(e) - 1) / 2).double(), statistic / 2))
 
 
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p).__name__)
@@ -113,12 +131,16 @@ def test_a_run_draws_from_the_tilted_transitions() -> None:
     assert hit > 0.95 and float(plain[wanted].sum()) / 1500 < 0.4
     exact = law_of(guided, process, 32)
     assert float((exact - truth).abs().sum() / 2) < 0.05
-    expected = exact * 1500
-    big = expected > 5
-    o, e = counts[big].double(), expected[big]
-    o, e = torch.cat([o, (1500 - o.sum())[None]]), torch.cat([e, (1500 - e.sum())[None]])
-    statistic = ((o - e) ** 2 / e.clamp_min(1e-9)).sum()
-    assert torch.special.gammaincc(torch.tensor((len(e) - 1) / 2).double(), statistic / 2) > 1e-5
+    assert p_value(counts, exact) > 1e-5
+
+
+def test_first_hitting_draws_the_conditional_law() -> None:
+    process, log_prob = Masked(4), predictor(Masked(4))
+    # neither posterior nor predictor of a masked process depend on the time: one table serves every row
+    inner = TokenDenoiser(lambda x, t: LAW.denoiser(process)(x, 0.5).raw, process)
+    guided = TokenClassifier(inner, lambda x, t: log_prob(x, 0.5))
+    counts = LAW.counts(sample(guided, FirstHitting(), shape=(4000, 3), seed=0).x)
+    assert p_value(counts, GIVEN.probs) > 1e-5 > p_value(counts, LAW.probs)
 
 
 def test_cost_and_chunks() -> None:
