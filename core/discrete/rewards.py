@@ -9,7 +9,7 @@ should be judged by is the soft value
 which draws of the factorised prediction estimate, with whatever it misses, at no further network call. Weights remain
 exact for every estimate, since they telescope to the reward of the finished sample (`core.steering`). It pays for
 masked sequences and rewards that tilt much; in uniform processes, where every state has values, the mode does about as
-well. Few draws of a steep reward make the weights vary more, not less: take eight or more.
+well. Few draws of a steep reward are a noisy value: samples come closer to the target, but weights may vary more.
 """
 
 from __future__ import annotations
