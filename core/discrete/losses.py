@@ -313,9 +313,10 @@ def clean_tokens(process: Process | ProductProcess, x0: Tree, space: Space) -> T
 
     def leaf(process: Process, x0: Tensor, real: Tensor) -> Tensor:
         process.check(x0, "clean tokens")
-        if process.mask_id is not None:
+        mask_id = getattr(process, "mask_id", None)
+        if mask_id is not None:
             _refuse(
-                (x0 == process.mask_id) & real,
+                (x0 == mask_id) & real,
                 x0,
                 f"is the mask of {process!r}, which is no data: the mask is a state of its own beside the data's "
                 f"{process.states - 1} tokens",

@@ -1,0 +1,223 @@
+r"""Contrastive discrete diffusion: what a condition goes with, and what it does not.
+
+Y. Zhu et al., "Discrete contrastive diffusion for cross-modal music and image generation" (CDCD), ICLR 2023. To raise
+the mutual information of data and condition, the prediction made for the pair (x_0, condition) at the pair's own x_t is
+held against *negatives* z that do not go with the condition:
+
+    step-wise       C_k(z) = KL( q(x_s | x_t, z) || p(x_s | x_t) )          (-log p(z | x_t) at the first step),
+    sample-wise     C_k(z) = -log p(x_0 = z | x_t),
+
+    loss = T [ L_k + auxiliary term - w (1 + (k - 1) / T) mean_z C_k(z) ],
+
+with the bound's L_k of `losses`. Published: negatives *within* a sample (its tokens cut into 8 chunks which are
+shuffled), step-wise with w = 5e-5; and *between* samples (others of the data), sample-wise with w = 5e-6; 10 of them.
+
+**Bounded.** The published term is subtracted as it stands. C_k(z) has no upper bound, so the loss has no lower one:
+once the data are fitted, what is left to be gained lies in making negatives ever more impossible. Here
+
+    mean_z C_k(z)     becomes     mean_z min( C_k(z), bound * C_k^0(z) ),
+
+C_k^0 being what a model pays that knows nothing (all tokens equally likely) at the same x_t and step. The loss is at
+least -T w (1 + (k - 1)/T) bound C_k^0, and a negative which costs `bound` times a blind guess has no gradient any more.
+The default of 2 leaves the published gradient to all models that give negatives more than the square of a blind guess's
+probability, untrained ones (C = C^0) among them, and cuts what runs away.
+
+Other differences. Negatives are keyed. Permutations are drawn among all but the identity, so that a shuffle is one; a
+negative that still equals the data where something is to be decided (repeated chunks, doubles in a batch) counts
+nothing. Negatives between samples come from the batch. In masked processes tokens that are not masked say nothing about
+z and are left out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..training.keys import Keys
+from .denoiser import TokenPrediction
+from .interpolating import Masked
+from .losses import Asked, step_divergence, token_nll
+from .objective import TokenObjective
+
+__all__ = ["ContrastiveObjective", "bounded_contrast", "other_samples", "shuffled_chunks"]
+
+Negatives = Literal["intra", "inter"]
+
+
+def shuffled_chunks(x0: Tensor, u: Tensor, chunks: int = 8, real: Tensor | None = None) -> Tensor:
+    """Negatives within samples: the real tokens of each, cut into chunks as equal as possible, in another order.
+
+    Args:
+        x0: (B, L).
+        u: uniforms in (0, 1), float64, (B, K): each gives one of the chunks! - 1 orders that are not the present one.
+        chunks: number of chunks, 2..18 (more orders than 18! one float64 number does not tell apart).
+        real: boolean (B, L), the tokens that are shuffled; others stay where they are. All by default.
+
+    Returns:
+        (B, K, L).
+
+    Raises:
+        ValueError: for a number of chunks out of range, and states that are no sequences.
+    """
+    if not 2 <= chunks <= 18:
+        raise ValueError(f"shuffling takes 2..18 chunks, got {chunks}")
+    if x0.ndim != 2 or u.ndim != 2 or u.shape[0] != x0.shape[0]:
+        raise ValueError(
+            f"negatives are shuffles of sequences (B, L) by u (B, K), got {tuple(x0.shape)}, {tuple(u.shape)}"
+        )
+    b, length = x0.shape
+    real = torch.ones_like(x0, dtype=torch.bool) if real is None else real
+    order = _permutations(u.to(x0.device), chunks)  # (B, K, chunks): place of each chunk
+    place = torch.arange(length, device=x0.device)
+    real_first = (~real).long().argsort(dim=1, stable=True)  # places of the real tokens in order, then the others
+    n = real.sum(1, keepdim=True)
+    chunk = (place * chunks // n.clamp_min(1)).clamp_max(chunks - 1)  # (B, L), of the j-th real token
+    key = order.gather(2, chunk[:, None].expand(b, u.shape[1], length))
+    key = torch.where(place < n[:, None], key, chunks) * length + place
+    rank = key.argsort(2)
+    sources = real_first[:, None].expand_as(rank)
+    values = x0[:, None].expand_as(rank).gather(2, sources).gather(2, rank)
+    return torch.empty_like(values).scatter(2, sources, values)
+
+
+def _permutations(u: Tensor, n: int) -> Tensor:
+    """Permutations of 0..n-1 other than the identity, equally likely: (..., n) for uniforms u (...)."""
+    count = math.factorial(n)
+    code = 1 + (u * (count - 1)).floor().long().clamp(0, count - 2)  # 0 is the identity
+    digits = []
+    for base in range(1, n + 1):  # the factorial number system, from the last digit
+        digits.append(code % base)
+        code = code // base
+    out = torch.zeros((*u.shape, n), dtype=torch.long, device=u.device)
+    for i in range(n - 1, -1, -1):  # Lehmer code: what comes later and is not smaller moves up
+        d = digits[n - 1 - i].unsqueeze(-1)
+        out[..., i + 1 :] += out[..., i + 1 :] >= d
+        out[..., i : i + 1] = d
+    return out
+
+
+def other_samples(x0: Tensor, u: Tensor, negatives: int) -> Tensor:
+    """Negatives between samples: for each sample of a batch others of it, none twice and never the sample itself.
+
+    Args:
+        x0: (B, L).
+        u: uniforms, (B, B - 1): the order in which the others are taken.
+        negatives: K.
+
+    Returns:
+        (B, K, L).
+
+    Raises:
+        ValueError: for batches of fewer than K + 1 samples.
+    """
+    b = x0.shape[0]
+    if negatives > b - 1:
+        raise ValueError(
+            f"{negatives} negatives between samples need a batch of at least {negatives + 1}, this one has {b}: take a "
+            "larger batch or fewer negatives"
+        )
+    if u.shape != (b, b - 1):
+        raise ValueError(f"need u of shape {(b, b - 1)}, got {tuple(u.shape)}")
+    step = 1 + u.argsort(1)[:, :negatives].to(x0.device)
+    return x0[(torch.arange(b, device=x0.device)[:, None] + step) % b]
+
+
+def bounded_contrast(asked: Asked, z: Tensor, s: Tensor | None = None, *, bound: float = 2.0) -> Tensor:
+    """mean_z min(C(z), bound * C^0(z)), nats a token, (B,).
+
+    Args:
+        asked: the data at x_t, and what the denoiser says there.
+        z: negatives (B, K, L).
+        s: step-wise, where the step goes, (B,); None is sample-wise.
+        bound: in costs of a model that knows nothing.
+    """
+    pred = asked.pred
+    blind = pred.with_log_probs(_blind(pred))
+    process = pred.denoiser.process
+    undecided = asked.counts & (pred.x == process.mask) if isinstance(process, Masked) else asked.counts
+
+    def cost(pred: TokenPrediction, z: Tensor) -> Tensor:
+        return asked.mean(token_nll(pred, z) if s is None else step_divergence(pred, z, s))
+
+    total = pred.raw.new_zeros(len(z))
+    for k in range(z.shape[1]):
+        differs = ((z[:, k] != asked.x0) & undecided).flatten(1).any(1)
+        c = torch.minimum(cost(pred, z[:, k]), bound * cost(blind, z[:, k]))
+        total = total + torch.where(differs, c, c.new_zeros(()))
+    return total / max(z.shape[1], 1)
+
+
+def _blind(pred: TokenPrediction) -> Tensor:
+    """log p of knowing nothing: all tokens equally likely, those that the process excludes left out."""
+    log_p: Tensor = pred.denoiser.leafwise(
+        lambda process, raw, x: process.log_probs(torch.zeros_like(raw), x), pred.raw, pred.x
+    )
+    return log_p
+
+
+@dataclass(frozen=True)
+class ContrastiveObjective(TokenObjective):
+    """The bound in T steps with the contrastive terms of CDCD; for sequences (B, L) of one process.
+
+    Attributes:
+        step: weight of the step-wise term; 0 leaves it out.
+        step_negatives: "intra" (shuffled chunks) or "inter" (other samples of the batch).
+        sample: weight of the sample-wise term; 0 leaves it out.
+        sample_negatives: as above.
+        negatives: how many a term.
+        chunks: of the shuffles.
+        bound: largest cost of a negative, in costs of a model that knows nothing.
+
+    The other attributes are those of `TokenObjective`; `loss` is "discrete".
+    """
+
+    loss: Literal["continuous", "discrete"] = "discrete"
+    step: float = 5e-5
+    step_negatives: Negatives = "intra"
+    sample: float = 5e-6
+    sample_negatives: Negatives = "inter"
+    negatives: int = 10
+    chunks: int = 8
+    bound: float = 2.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.loss != "discrete" or self.weighting != "elbo":
+            raise ValueError('contrastive terms belong to the bound in steps: loss="discrete", weighting="elbo"')
+        if not (self.step >= 0.0 and self.sample >= 0.0):
+            raise ValueError(f"weights are >= 0, got step={self.step}, sample={self.sample}")
+        if self.negatives < 1:
+            raise ValueError(f"a contrastive term needs at least one negative, got {self.negatives}")
+        if not self.bound > 0.0 or not math.isfinite(self.bound):
+            raise ValueError(
+                f"bound must be positive and finite, got {self.bound}: without it the loss has no lower bound"
+            )
+        for name, kind in (("step_negatives", self.step_negatives), ("sample_negatives", self.sample_negatives)):
+            if kind not in ("intra", "inter"):
+                raise ValueError(f'{name} is "intra" or "inter", got {kind!r}')
+
+    def value(self, asked: Asked, t: Tensor, keys: Keys) -> Tensor:
+        loss = super().value(asked, t, keys)
+        if not isinstance(asked.x0, Tensor) or asked.x0.ndim != 2:
+            raise ValueError("contrastive terms need sequences of tokens (B, L)")
+        s = (t - 1.0 / self.steps).to(asked.x0.device).clamp_min(0.0)
+        s = torch.where(s < 0.5 / self.steps, 0.0, s)
+        adaptive = (1.0 + s).to(loss) * self.steps
+        if self.step:
+            z = self._negatives(asked, self.step_negatives, keys, "step")
+            loss = loss - self.step * adaptive * bounded_contrast(asked, z, s, bound=self.bound)
+        if self.sample:
+            z = self._negatives(asked, self.sample_negatives, keys, "sample")
+            loss = loss - self.sample * adaptive * bounded_contrast(asked, z, bound=self.bound)
+        return loss
+
+    def _negatives(self, asked: Asked, kind: Any, keys: Keys, role: str) -> Tensor:
+        if kind == "intra":
+            u = keys.uniforms(f"negatives/{role}", self.negatives)
+            return shuffled_chunks(asked.x0, u, self.chunks, asked.counts)
+        others = len(asked.x0) - 1
+        return other_samples(asked.x0, keys.uniforms(f"negatives/{role}", max(others, 1))[:, :others], self.negatives)
