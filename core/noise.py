@@ -47,11 +47,18 @@ def keyed_generator(seed: int, role: str = "", *counter: int) -> np.random.Gener
     """
     if len(counter) > 3:
         raise ValueError(f"a key holds up to three counters, got {len(counter)}: {counter}")
+    return np.random.Generator(np.random.Philox(key=_key(seed, role), counter=_words(*counter)))
+
+
+def _key(seed: int, role: str) -> np.ndarray:
+    return np.array([int(seed) & _MASK, _code(role)], dtype=np.uint64)
+
+
+def _words(*counter: int) -> np.ndarray:
     words = np.zeros(4, dtype=np.uint64)
     for position, value in enumerate(counter, start=1):
         words[position] = int(value) & _MASK
-    key = np.array([int(seed) & _MASK, _code(role)], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key, counter=words))
+    return words
 
 
 class Noise(Protocol):
@@ -94,13 +101,19 @@ class SlotNoise:
             raise ValueError(f"noise was keyed for {len(slots)} samples, the state holds {like.shape[0]}")
         size = math.prod(like.shape[1:])
         double = like.dtype == torch.float64
-        blocks = []
-        for k in range(slots.start // block, (slots.stop - 1) // block + 1):
-            generator = keyed_generator(self.seed, role, k, draw)
-            numbers = generator.standard_normal((size, block), dtype=np.float64 if double else np.float32)
-            blocks.append(numbers.T)
+        low, high = slots.start // block, (slots.stop - 1) // block + 1
+        numbers = np.empty((high - low, size, block), dtype=np.float64 if double else np.float32)
+        # one generator, set to the key of each block: the numbers of `keyed_generator`, without building one a block
+        bits = np.random.Philox(key=_key(self.seed, role), counter=_words(low, draw))
+        generator = np.random.Generator(bits)
+        fresh = bits.state  # with nothing left over from another block
+        for k in range(low, high):
+            if k > low:
+                fresh["state"]["counter"] = _words(k, draw)
+                bits.state = fresh
+            generator.standard_normal(dtype=numbers.dtype, out=numbers[k - low])
         first = slots.start % block
-        z = torch.from_numpy(np.concatenate(blocks)[first : first + len(slots)])
+        z = torch.from_numpy(numbers.transpose(0, 2, 1).reshape(-1, size)[first : first + len(slots)])
         return z.reshape(like.shape).to(device=like.device, dtype=like.dtype)
 
 

@@ -7,22 +7,72 @@ For a law p(x_0) on K^L sequences and a process with marginals q(x_t | x_0) of i
 
 and the denoiser of token i is the marginal of the latter. Everything is enumerated, in float64: meant for spaces like
 3^4 or 4^4.
+
+A sampler that moves every token on its own is a Markov chain on the S^L states itself: `chain_law` propagates its law,
+so that its error can be told from that of a finite number of samples; `p_value` judges the latter.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import chi2
 from torch import Tensor
 
 from .denoiser import TokenDenoiser
+from .interpolating import Interpolating
 from .process import Process
 
-__all__ = ["Sequences"]
+__all__ = ["Sequences", "all_states", "chain_law", "p_value", "total_variation"]
+
+
+def all_states(states: int, length: int) -> Tensor:
+    """All sequences of `length` tokens out of `states`, in the order of `itertools.product`: (S^L, L), long."""
+    return torch.tensor(list(itertools.product(range(states), repeat=length)))
+
+
+def chain_law(start: Tensor, steps: int, rows: Callable[[int], Tensor]) -> Tensor:
+    """The law of a chain of independent tokens after `steps` steps, (S^L,).
+
+    Args:
+        start: law of the first state, (S^L,).
+        steps: number of steps.
+        rows: step 0, 1, ... -> probabilities of each token's next value in each state, (S^L, L, S).
+    """
+    law = start
+    for k in range(steps):
+        p = rows(k)
+        joint = p[:, 0]
+        for i in range(1, p.shape[1]):
+            joint = (joint[:, :, None] * p[:, i, None, :]).flatten(1)
+        law = law @ joint
+    return law
+
+
+def total_variation(p: Tensor, q: Tensor) -> float:
+    """Half the summed absolute difference of two laws."""
+    return float((p - q).abs().sum()) / 2
+
+
+def p_value(counts: Tensor, law: Tensor, least: float = 5.0) -> float:
+    """Of Pearson's chi-square test that `counts` (N,) have the law (N,); 0 if something impossible occurred.
+
+    Cells of fewer than `least` expected counts are pooled.
+    """
+    counts, expected = counts.double(), law.double() / law.sum() * float(counts.sum())
+    if bool((counts[expected == 0.0] > 0).any()):
+        return 0.0
+    small = expected < least
+    counts = torch.cat([counts[~small], counts[small].sum()[None]])
+    expected = torch.cat([expected[~small], expected[small].sum()[None]])
+    keep = expected > 0.0
+    statistic = float(((counts - expected).square() / expected)[keep].sum())
+    return float(chi2.sf(statistic, int(keep.sum()) - 1))
 
 
 class Sequences:
@@ -43,7 +93,7 @@ class Sequences:
             raise ValueError("the table holds probabilities: finite, not negative, not all zero")
         self.tokens, self.length = table.shape[0], table.ndim
         self.table = table / table.sum()
-        self.support = torch.tensor(list(itertools.product(range(self.tokens), repeat=self.length)))
+        self.support = all_states(self.tokens, self.length)
         self.probs = self.table.reshape(-1)
 
     @classmethod
@@ -64,6 +114,10 @@ class Sequences:
         """How often each sequence of `support` occurs among x (B, L): (K^L,)."""
         return torch.bincount(self.index(x), minlength=len(self.support))
 
+    def p_value(self, x: Tensor) -> float:
+        """Of the chi-square test that x (B, L) are samples of this law."""
+        return p_value(self.counts(x), self.probs)
+
     def tilted(self, log_weight: Tensor) -> Sequences:
         """The law p exp(log_weight) / Z, with a log-weight for each sequence of `support`."""
         return Sequences((self.probs * (log_weight.double() - log_weight.max()).exp()).reshape(self.table.shape))
@@ -83,6 +137,12 @@ class Sequences:
         t = torch.as_tensor(t, dtype=torch.float64)
         times = (t[:, None] if t.ndim == 1 else t).expand(x.shape)
         out = x.new_ones((x.shape[0], len(self.support)), dtype=torch.float64)
+        if isinstance(process, Interpolating):
+            lost, r = process.schedule.lost(times), process.replacement()[x]
+            for j in range(self.length):
+                same = (x[:, j, None] == self.support[:, j]).double()
+                out *= (lost * r)[:, j, None] + (1.0 - lost[:, j, None]) * same
+            return out
         for value in times.unique().tolist():
             table = process.marginal(value)
             for j in range(self.length):
@@ -99,7 +159,7 @@ class Sequences:
         """The exact denoiser of the law under a process, which may have states beside the K tokens (a mask, last)."""
         hot = torch.nn.functional.one_hot(self.support, process.states).double()
 
-        states = torch.tensor(list(itertools.product(range(process.states), repeat=self.length)))
+        states = all_states(process.states, self.length)
         weights = process.states ** torch.arange(self.length - 1, -1, -1)
 
         def exact(x: Tensor, t: Any) -> Tensor:

@@ -163,8 +163,10 @@ class TokenPrediction:
                 return {name: total([tree[name] for tree in trees]) for name in trees[0]}
             out = trees[0].new_zeros(())
             for tree, w in zip(trees, weights, strict=True):
-                w = expand(w, tree) if isinstance(w, Tensor) else w
-                out = out + torch.where(torch.isneginf(tree), tree, tree * w)  # what none allows stays impossible
+                w = expand(w, tree) if isinstance(w, Tensor) else torch.tensor(w, dtype=tree.dtype, device=tree.device)
+                # what counts positively and is impossible stays so; what counts for nothing, or against, says nothing
+                hard = torch.where(w > 0.0, -torch.inf, 0.0).to(tree)
+                out = out + torch.where(torch.isneginf(tree), hard, tree * w)
             return out
 
         raw = total([p.raw for p in preds])

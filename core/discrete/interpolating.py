@@ -234,7 +234,7 @@ def _check_mask_id(mask_id: Any, states: int) -> int:
 class _WithMask(Interpolating):
     """A process one of whose states is a mask."""
 
-    mask_id: int | None = None  # type: ignore[misc]
+    mask_id: int | None = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -286,7 +286,7 @@ class Masked(_WithMask):
         return torch.where(masked.unsqueeze(-1), moved, certain)
 
     def reverse_rate(self, log_p: Tensor, x: Tensor, t: Scalar) -> Tensor:
-        rate = level(self.hazard(t), log_p)
+        rate = level(Masked.hazard(self, t), log_p)  # t is the time as the token sees it
         rates = log_p.exp() * (rate.to(log_p) if isinstance(rate, Tensor) else rate)
         return torch.where((x == self.mask).unsqueeze(-1), rates, rates.new_zeros(()))
 

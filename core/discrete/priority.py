@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -116,8 +115,3 @@ class PriorityMasked(Masked):
         out = torch.zeros_like(t, dtype=torch.long)
         out[some] = categorical(weights[some], u[some])
         return out
-
-    def reverse_rate(self, log_p: Tensor, x: Tensor, t: Any) -> Tensor:
-        raise NotImplementedError(
-            f"{self!r} has one rate a token; sample it with Ancestral() or FirstHitting(), which take each token's time"
-        )

@@ -54,7 +54,7 @@ class Process:
     basis: ClassVar[None] = None
     elementwise: ClassVar[bool] = False
     t_start: ClassVar[float] = 1.0
-    mask_id: ClassVar[int | None] = None
+    mask_id = None
 
     def __post_init__(self) -> None:
         if isinstance(self.states, bool) or not isinstance(self.states, int) or self.states < 2:

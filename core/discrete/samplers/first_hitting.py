@@ -156,15 +156,12 @@ class FirstHitting(TokenSampler):
     def _log_p(self, pred: Any, state: State, query: Query, which: Tensor, times: Tensor, batch: Tensor) -> Tensor:
         """log p(x_0) of the tokens `which`, (M, S), at their event times (M,)."""
         rows: Tensor = pred.rows()(which)
-        if pred.tilt is not None:
-            rows = rows + pred.tilt[which]
-        if self.order == 1 or "p" not in state.memory:
-            return rows
-        now, before = query.t[batch], state.memory["t"][batch]
-        ahead = torch.where(before > now, (now - times) / (before - now), 0.0)[:, None].to(rows)
-        p = rows.softmax(-1)
-        p = torch.where(ahead > 0.0, (p + (p - state.memory["p"][which]) * ahead).clamp_min(0.0), p)
-        return p.log()
+        if self.order == 2 and "p" in state.memory:
+            now, before = query.t[batch], state.memory["t"][batch]
+            ahead = torch.where(before > now, (now - times) / (before - now), 0.0)[:, None].to(rows)
+            p = rows.softmax(-1)
+            rows = torch.where(ahead > 0.0, (p + (p - state.memory["p"][which]) * ahead).clamp_min(0.0).log(), rows)
+        return rows if pred.tilt is None else rows + pred.tilt[which]
 
 
 class _Any(Space):
