@@ -84,7 +84,8 @@ class DrakesResult:
         denoiser: the fine-tuned denoiser; the one that was given is unchanged.
         iterations: optimizer steps taken in all, earlier runs included.
         history: a row an iteration: iteration, reward (mean), kl (mean, nats a sequence), loss, grad_norm before
-            clipping. Means over the sequences of the iteration, at the weights before its step.
+            clipping. Means over the sequences of the iteration, at the weights before its step. With relaxed steps the
+            reward and kl are those of relaxed trajectories; `path_kl` measures what sampling does.
         out: the folder, or None.
     """
 

@@ -39,6 +39,7 @@ from ..spaces import Space, default_space
 from .categorical import uniforms
 from .denoiser import TokenDenoiser
 from .interpolating import Masked
+from .process import Process
 
 __all__ = ["PathKL", "check_masked", "divergence", "hard_steps", "path_kl", "step_kl"]
 
@@ -48,7 +49,7 @@ def check_masked(denoiser: Any, what: str = "denoiser") -> Masked:
 
     Raises:
         TypeError: for what is no `TokenDenoiser`.
-        ValueError: for another process.
+        ValueError: for another process, and for tokens with priorities.
     """
     if not isinstance(denoiser, TokenDenoiser):
         raise TypeError(f"{what} must be a TokenDenoiser, got {type(denoiser).__name__}")
@@ -56,6 +57,11 @@ def check_masked(denoiser: Any, what: str = "denoiser") -> Masked:
         raise ValueError(
             f"{what} walks back {denoiser.process!r}; this is defined for the process Masked(states), in which masked "
             "tokens are decided once and for all"
+        )
+    if type(denoiser.process).local is not Process.local:
+        raise ValueError(
+            f"{what} walks back {denoiser.process!r}, in which every token has a time of its own; here all "
+            "tokens share one: use Masked(states)"
         )
     return denoiser.process
 

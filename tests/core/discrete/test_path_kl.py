@@ -146,6 +146,13 @@ def test_refusals():
         path_kl(p, uniform, shape=(2, 3), steps=2, seed=0)
     with pytest.raises(ValueError, match=r"give the same process"):
         path_kl(p, pair(keep="cosine")[1], shape=(2, 3), steps=2, seed=0)
+
+    class Own(Masked):
+        def local(self, t, reference):
+            return t
+
+    with pytest.raises(ValueError, match="every token has a time of its own"):
+        path_kl(TokenDenoiser(p.network, Own(3)), p, shape=(2, 3), steps=2, seed=0)
     with pytest.raises(TypeError, match="must be a TokenDenoiser, got Uniform"):
         path_kl(Uniform(3), p, shape=(2, 3), steps=2, seed=0)
     with pytest.raises(ValueError, match="at least one token"):
