@@ -153,13 +153,14 @@ def sample(
     begun = state is not None
     if state is None:
         like = x if x is not None else _empty(shape, kind, device)
-        if x is not None and kind == torch.long:
-            schedule.check(x)
-        state = State(_cast(like, kind))
+        state = State(_cast(like, kind) if kind != torch.long else like)
     size = batch_size(state.x)
     if size == 0:
         raise ValueError("the batch is empty")
     _check_leaves(schedule, state.x)
+    if kind == torch.long:
+        schedule.check(state.x)
+        state = replace(state, x=_cast(state.x, kind))
     space = space or denoiser.space or default_space(state.x)
     space.check(state.x)
     if reference is not None:
@@ -236,7 +237,11 @@ class _Run:
             self.denoiser.warm(self.plan.asked, state.x)
         needs_grad = self.denoiser.needs_grad or any(hook.needs_grad for hook in self.hooks)
         with torch.no_grad() if needs_grad else torch.inference_mode():
-            new, calls = self._loop(state, bar, None)
+            try:
+                new, calls = self._loop(state, bar, None)
+            except FloatingPointError:  # a draw from what is no distribution: say when it came up
+                self._loop(state, _bar(None, False), _test)
+                raise
             if not _finite(new):
                 self._loop(state, _bar(None, False), _test)
                 raise FloatingPointError("the samples are not finite, though every single call was when repeated")
@@ -300,12 +305,14 @@ class _Run:
         return state.i.__class__ is int and self.space.plain and self.plan.scalar and not self.denoiser.needs_state
 
 
-def _test(pred: Prediction, t: Any, call: int) -> None:
+def _test(pred: Any, t: Any, call: int) -> None:
     where = f"t={t:.6g}" if isinstance(t, float) else f"t from {t.min().item():.6g} to {t.max().item():.6g}"
+    categorical = pred.denoiser.schedule.family == "categorical"  # an impossible category has the logit -inf
     for name, tree in (("state", pred.x), ("network's output", pred.raw)):
         for leaf in leaves(tree):
-            if not bool(torch.isfinite(leaf).all()):
-                bad = (~torch.isfinite(leaf.reshape(leaf.shape[0], -1)).all(1)).nonzero().flatten().tolist()
+            sound = torch.isfinite(leaf) | torch.isneginf(leaf) if categorical else torch.isfinite(leaf)
+            if not bool(sound.all()):
+                bad = (~sound.reshape(leaf.shape[0], -1).all(1)).nonzero().flatten().tolist()
                 raise FloatingPointError(
                     f"the {name} stopped being finite at call {call} ({where}), first in sample {bad[0]} of "
                     f"{leaf.shape[0]}; check the network at that time, lower the guidance, or use more steps"
