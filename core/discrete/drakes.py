@@ -103,7 +103,7 @@ def relaxed_steps(
 
     Args:
         denoiser, base: model and base, of one masked process.
-        x: soft tokens (B, L, S), float64 or float32; the type of the Gumbel numbers and of what is kept.
+        x: soft tokens (B, L, S), float64 or float32, the type of what is kept. Gumbel numbers are drawn in float64.
         times: falling.
         noise: keyed noise; draws are numbered from zero.
         real: bool (B, L), which tokens exist; others never move.
@@ -125,7 +125,7 @@ def relaxed_steps(
         log_base = process.log_probs(soft_logits(base, x, t, **condition), hard).to(x.dtype)
         left = torch.where(real, x[..., process.mask], x.new_zeros(()))
         total = total + step_kl(process, log_p, log_base, torch.where(hard == process.mask, left, 0.0), s, t)
-        g = gumbel(uniforms(noise, space, x, i, "drakes/gumbel").to(x.dtype))
+        g = gumbel(uniforms(noise, space, x, i, "drakes/gumbel")).to(x.dtype)
         new = ((process.log_posterior(log_p, hard, s, t) + g) / temperature).softmax(-1)
         if straight == "step":
             new = _straight(new)
@@ -198,7 +198,7 @@ def drakes(
         grad_clip: largest norm of the gradient; None for no clipping.
         condition: keyword arguments of the network for a batch, or a function from the indices of the batch's
             sequences (a range; no index occurs twice in a run) to them.
-        dtype: of soft tokens and Gumbel numbers, float64 or float32 (half the memory of these; wrong in the tail).
+        dtype: of soft tokens, float64 or float32 (half their memory); Gumbel numbers are drawn in float64 either way.
         out: folder for `model` (the tuned weights), `state` (what resuming needs) and losses.csv; None writes nothing.
         resume: go on from `out`'s state where there is one; the result is that of the uninterrupted run.
         save_every: iterations between saves; default iterations / 10. The last one is always saved.

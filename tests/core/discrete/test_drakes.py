@@ -139,6 +139,21 @@ def test_gradient_of_the_relaxed_chain_is_its_derivative():
         assert float((gradient * direction).sum()) == pytest.approx((up - down) / (2 * h), rel=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("z", [-40.0, 9.0])  # uniforms that float32 rounds to 0 and to 1
+def test_extreme_uniforms_stay_finite(dtype, z):
+    def noise(like, draw, role):
+        out = torch.zeros_like(like)
+        out[:, 0, 1] = z
+        return out
+
+    denoiser = tiny()
+    x, kl = relaxed_steps(denoiser, denoiser, masks(2).to(dtype), (1.0, 0.5, 0.0), noise, everywhere(2), {}, 1.0)
+    (x[..., 0].sum() + kl.sum()).backward()
+    assert x.dtype == dtype and bool(torch.isfinite(x).all())
+    assert all(bool(torch.isfinite(p.grad).all()) for p in denoiser.network.parameters())
+
+
 def test_straight_through_is_one_hot_with_the_gradient_of_the_row():
     x = torch.tensor([[[0.2, 0.5, 0.3], [0.6, 0.0, 0.4]]], requires_grad=True)
     y = straight_through(x, 0, torch.tensor([[True, False]]))
