@@ -217,7 +217,7 @@ def scores(
     Warns:
         UserWarning: sum |y| is zero (wQL, ND, NRMSE are NaN), or rows have no scale and are left out.
     """
-    y, scale = _inputs(forecast, actual, history, season)
+    y, scale = inputs(forecast, actual, history, season)
     labels, what = _labels(forecast, cluster)
     parts = cells(forecast, y, scale, level, alpha)
     out = {name: _finish(name, part, labels, what, draws, confidence, seed) for name, part in parts.items()}
@@ -246,7 +246,7 @@ def per_horizon(
         metric: a name that :func:`scores` gives, except ``nrmse``, ``mae_coverage`` and ``energy_path``.
         The others as :func:`scores`.
     """
-    y, scale = _inputs(forecast, actual, history, season)
+    y, scale = inputs(forecast, actual, history, season)
     parts = cells(forecast, y, scale, level, alpha)
     able = sorted(k for k, part in parts.items() if part.above.shape == y.shape)
     if metric not in able:
@@ -259,7 +259,7 @@ def per_horizon(
     return [replace(score, name=f"{metric}[h={h}]") for h, score in enumerate(out, 1)]
 
 
-def _inputs(
+def inputs(
     forecast: Forecast, actual: Any, history: Panel | None, season: int | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
     from ..baselines import seasonal_scale
