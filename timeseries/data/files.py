@@ -1,0 +1,107 @@
+"""Opening what scientists have on disk: plain, gzipped, in a folder, in a tar.
+
+A tar is read in memory, member by member, and never unpacked onto the disk.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+__all__ = ["existing", "is_tar", "read_bytes", "read_text", "replacing", "tree"]
+
+_TAR = (".tar", ".tar.gz", ".tgz")
+
+
+def existing(path: str | Path) -> Path:
+    """``path``, which must be there.
+
+    Raises:
+        FileNotFoundError: it is not.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no file {path}")
+    return path
+
+
+def is_tar(path: Path) -> bool:
+    """Whether the name is that of a tar."""
+    return path.name.lower().endswith(_TAR)
+
+
+def _unzipped(name: str, content: bytes) -> bytes:
+    if not name.lower().endswith(".gz"):
+        return content
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{name} is damaged, or no gzip file: {error}; fetch it again") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file, unzipped where its name ends in ``.gz``."""
+    return _unzipped(path.name, existing(path).read_bytes())
+
+
+def _decoded(name: str, content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def read_text(path: Path) -> str:
+    """The same as text: UTF-8, else Latin-1 (the Monash archive has both)."""
+    return _decoded(path.name, read_bytes(path))
+
+
+def tree(path: Path) -> dict[str, bytes]:
+    """All files below a folder or in a tar, by their path inside it; one common leading folder is dropped.
+
+    Raises:
+        FileNotFoundError: nothing there. ValueError: a damaged tar.
+    """
+    if existing(path).is_dir():
+        files = {
+            file.relative_to(path).as_posix(): read_bytes(file)
+            for file in sorted(path.rglob("*"))
+            if file.is_file() and not file.name.startswith(".")
+        }
+        return {name.removesuffix(".gz"): content for name, content in files.items()}
+    try:
+        with tarfile.open(path) as tar:
+            found = {}
+            for member in sorted(tar.getmembers(), key=lambda m: m.name):
+                file = tar.extractfile(member) if member.isfile() else None
+                if file is not None and not PurePosixPath(member.name).name.startswith("."):
+                    name = member.name.removeprefix("./")
+                    found[name.removesuffix(".gz")] = _unzipped(name, file.read())
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path.name} is damaged, or no tar: {error}; fetch it again") from error
+    top = {PurePosixPath(name).parts[0] for name in found}
+    if len(top) == 1 and all(len(PurePosixPath(name).parts) > 1 for name in found):
+        found = {str(PurePosixPath(*PurePosixPath(name).parts[1:])): content for name, content in found.items()}
+    return found
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` to write to, which takes its place when the block ends well.
+
+    A block that fails, or a process that is killed, leaves what was there before.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
