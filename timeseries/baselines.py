@@ -23,6 +23,8 @@ ETS: the run of observations after the last gap is used, and what is missing at 
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -36,13 +38,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "baselines",
     "ets",
     "random_walk",
     "seasonal_naive",
     "seasonal_naive_intervals",
     "seasonal_naive_paths",
     "seasonal_scale",
+    "standard_baselines",
 ]
 
 
@@ -174,7 +176,12 @@ def random_walk(df: pd.DataFrame | Panel, h: int, drift: bool = False, freq: str
 
 
 def ets(
-    df: pd.DataFrame | Panel, h: int, season: int | None = None, freq: str | None = None, model: str = "ZZZ"
+    df: pd.DataFrame | Panel,
+    h: int,
+    season: int | None = None,
+    freq: str | None = None,
+    model: str = "ZZZ",
+    past: int | None = 1000,
 ) -> NormalForecast:
     """Exponential smoothing, error, trend and season chosen by AICc, with normal intervals, by statsforecast's AutoETS.
 
@@ -184,13 +191,15 @@ def ets(
     Args:
         season: m, by the frequency when None; 1, and so no season, above 24, where ETS is not meant to go.
         model: three letters, error, trend, season: N, A, M or Z (chosen).
+        past: only the last observations of a series are used, for the time of a fit grows with them: seconds a series
+            at 1,000, and old observations have next to no weight. None: all.
 
     Raises:
         ImportError: statsforecast is not installed.
-        ValueError: fewer than 2 m + 2 observations (and 4) after the last gap of a series (named).
+        ValueError: fewer than 2 m + 2 observations (and 8) after the last gap of a series (named).
     """
     try:
-        from statsforecast.models import AutoETS
+        AutoETS = importlib.import_module("statsforecast.models").AutoETS
     except ImportError as error:
         raise ImportError(
             "ets needs statsforecast, which is no part of an extra, because it may ask for another pandas: "
@@ -200,7 +209,9 @@ def ets(
 
     panel, m, starts = _ready(df, h, season, freq)
     m = m if m <= 24 else 1
-    least = max(4, 2 * m + 2)
+    least = max(8, 2 * m + 2)
+    if past is not None and past < least:
+        raise ValueError(f"past must be at least {least} with season {m}, got {past}")
     one_sd = 100 * float(2 * ndtr(1.0) - 1)  # percent
     loc, sd = np.empty((len(panel), h)), np.empty((len(panel), h))
     for row, (u, y) in enumerate(zip(panel.ids, panel.values, strict=True)):
@@ -211,18 +222,19 @@ def ets(
             raise ValueError(
                 f"series {u!r} has {len(run)} observations after its last gap: ETS with season {m} needs {least}"
             )
+        run = np.ascontiguousarray(run if past is None else run[-past:])
         ahead = len(y) - 1 - last
-        out = AutoETS(season_length=m, model=model).forecast(np.ascontiguousarray(run), h + ahead, level=[one_sd])
+        out = AutoETS(season_length=m, model=model).forecast(run, h + ahead, level=[one_sd])
         low, high = out[f"lo-{one_sd}"], out[f"hi-{one_sd}"]
         loc[row] = np.asarray(out["mean"], dtype=np.float64)[ahead:]
         sd[row] = 0.5 * (np.asarray(high, dtype=np.float64) - np.asarray(low, dtype=np.float64))[ahead:]
     empty = np.zeros((len(panel), 0, h))
     return NormalForecast(
-        panel.ids, starts, panel.freq, empty, "ETS", True, {"season": m, "model": model}, loc=loc, sd=sd
+        panel.ids, starts, panel.freq, empty, "ETS", True, {"season": m, "model": model, "past": past}, loc=loc, sd=sd
     )
 
 
-def baselines(
+def standard_baselines(
     df: pd.DataFrame | Panel, h: int, season: int | None = None, freq: str | None = None, with_ets: bool | None = None
 ) -> dict[str, Forecast]:
     """The forecasts that stand beside every model, by name.
@@ -235,8 +247,6 @@ def baselines(
         ``seasonal naive, point``, ``seasonal naive, with intervals``, ``random walk``, ``random walk with drift``, and
         ``ETS``. A baseline that some series cannot have (too short) is left out, with a warning that says why.
     """
-    import importlib.util
-
     if with_ets is None:
         with_ets = importlib.util.find_spec("statsforecast") is not None
     panel = df if isinstance(df, Panel) else to_panel(df, freq)

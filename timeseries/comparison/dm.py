@@ -104,7 +104,7 @@ def diebold_mariano(
         ValueError: shapes that do not fit, infinite losses, no more than h known dates (or fewer than 2), a difference
             that is constant but not zero (it has no variance to test against).
     """
-    from scipy.stats import norm, t
+    from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
     a, b = two_losses(loss_a, loss_b)
     if kernel not in ("rectangular", "bartlett") or correction not in ("hln", None):
@@ -140,10 +140,11 @@ def diebold_mariano(
     se = math.sqrt(V / n)
     if correction == "hln":
         se /= math.sqrt((n + 1 - 2 * h + h * (h - 1) / n) / n)
-    law = t(n - 1) if correction == "hln" else norm()
+    student = correction == "hln"
     DM = dbar / se
-    p = {"less": law.cdf(DM), "greater": law.sf(DM), "two-sided": 2 * law.sf(abs(DM))}[alternative]
-    half = float(law.ppf(0.5 + level / 2)) * se
+    x = {"less": DM, "greater": -DM, "two-sided": -abs(DM)}[alternative]
+    p = float(stdtr(n - 1, x) if student else ndtr(x)) * (2 if alternative == "two-sided" else 1)
+    half = float(stdtrit(n - 1, 0.5 + level / 2) if student else ndtri(0.5 + level / 2)) * se
     return DieboldMariano(
-        dbar, dbar - half, dbar + half, DM, float(p), n, h, kernel, correction, alternative, level, len(d) - n
+        dbar, dbar - half, dbar + half, DM, p, n, h, kernel, correction, alternative, level, len(d) - n
     )

@@ -39,7 +39,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -228,15 +229,10 @@ def discriminative_score(
     _positive(steps=steps, batch=batch)
     K = a.shape[2]
     hidden = _units(units, K)
-    run = [
-        _classify(
-            a,
-            b,
-            s,
-            (lambda *p, s=s: _gru_classifier(*p, hidden, steps, batch, s)) if classifier == "gru" else _logistic,
-        )
-        for s in _seeds(seeds)
-    ]
+    run = []
+    for s in _seeds(seeds):
+        fit = _logistic if classifier == "logistic" else partial(_gru_classifier, hidden, steps, batch, s)
+        run.append(_classify(a, b, s, fit))
     values = [abs(accuracy - 0.5) for accuracy, _ in run]
     n = run[0][1]
     name, text = "discriminative_logistic", "logistic regression on standardised values and their squares"
@@ -356,7 +352,7 @@ def _of_seeds(
     return Score(name, mean, mean - half, mean + half, n, k, unit, definition, how, confidence, 0, reference)
 
 
-def _classify(a: np.ndarray, b: np.ndarray, seed: int, fit: Any) -> tuple[float, int]:
+def _classify(a: np.ndarray, b: np.ndarray, seed: int, fit: Callable[..., np.ndarray]) -> tuple[float, int]:
     """Accuracy on the fifth of either that ``fit(train, labels, test)`` did not see, and how many windows that is."""
     rng = np.random.Generator(np.random.PCG64(seed))
     parts = []
@@ -409,7 +405,7 @@ def _batches(n: int, size: int, generator: Any) -> Iterator[Tensor]:
 
 
 def _gru_classifier(
-    train_a: np.ndarray, train_b: np.ndarray, test: np.ndarray, hidden: int, steps: int, batch: int, seed: int
+    hidden: int, steps: int, batch: int, seed: int, train_a: np.ndarray, train_b: np.ndarray, test: np.ndarray
 ) -> np.ndarray:
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
