@@ -58,7 +58,7 @@ def prior(denoiser: Any, like: Tree, t: float, noise: Noise, space: Space, refer
     law that their process has at t = 1.
     """
     if denoiser.schedule.family == "categorical":
-        return denoiser.prior(like, noise, space)
+        return denoiser.prior(like, t, noise, space)
     return prior_from(denoiser, family_noise(denoiser.schedule, space, noise, like, 0, "prior"), t, reference)
 
 

@@ -24,6 +24,7 @@ from .process import Process, ProductProcess
 from .rewards import OverDraws
 from .samplers import Ancestral, ConfidenceOrdered, Euler, FirstHitting, Loop, Remasking, TauLeaping
 from .step_times import ImportanceObjective, StepTimes
+from .truncate import Truncate
 
 __all__ = [
     "EDLM",
@@ -53,6 +54,7 @@ __all__ = [
     "TokenLikelihood",
     "TokenObjective",
     "TokenPrediction",
+    "Truncate",
     "Uniform",
     "bits_per_token",
     "continuous_elbo",

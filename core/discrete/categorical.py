@@ -99,7 +99,8 @@ def gumbel(u: Tensor) -> Tensor:
         TypeError: for uniforms of less than float32.
     """
     check_gumbel(u.dtype)
-    return -(-u.clamp_min(torch.finfo(u.dtype).tiny).log()).log()
+    end = torch.finfo(u.dtype)
+    return -(-u.clamp(end.tiny, 1.0 - end.eps / 2.0).log()).log()  # 1 is what a uniform may round to
 
 
 def gumbel_max(log_weights: Tensor, u: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from ..noise import Noise
 from ..spaces import Space, default_space, expand
 from ..tree import Tree, leaves, take, tree_map
 from .categorical import categorical, uniforms
+from .interpolating import REACHED, Interpolating, Masked
 from .process import Process, ProductProcess, leafwise
 
 __all__ = ["TokenDenoiser", "TokenPrediction"]
@@ -116,15 +117,26 @@ class TokenPrediction:
         Args:
             values: token ids, of the shape of x or with 1 in the batch dimension.
             known: boolean of that shape or of its leading dimensions, True = known.
+
+        Raises:
+            ValueError: for a known token that is out of range or the mask.
         """
 
-        def leaf(log_probs: Tensor, tokens: Tensor, known: Tensor) -> Tensor:
+        def leaf(process: Process, log_probs: Tensor, tokens: Tensor, known: Tensor) -> Tensor:
             tokens = tokens.to(log_probs.device).expand(log_probs.shape[:-1])
-            certain = torch.full_like(log_probs, -torch.inf).scatter(-1, tokens.unsqueeze(-1), 0.0)
-            known = known.to(log_probs.device).reshape(*known.shape, *[1] * (log_probs.ndim - known.ndim))
-            return torch.where(known, certain, log_probs)
+            known = known.to(log_probs.device).reshape(*known.shape, *[1] * (tokens.ndim - known.ndim))
+            bad = (known & ~_data(process, tokens)).nonzero()
+            if len(bad):
+                place = tuple(bad[0].tolist())
+                raise ValueError(
+                    f"known token {int(tokens[place])} at {place} is no data of {process!r}: known tokens are ids "
+                    f"0..{process.states - 1} without the mask"
+                )
+            certain = torch.full_like(log_probs, -torch.inf)
+            certain = certain.scatter(-1, torch.where(known, tokens, 0).unsqueeze(-1), 0.0)
+            return torch.where(known.unsqueeze(-1), certain, log_probs)
 
-        return self.with_log_probs(tree_map(leaf, self.log_probs, values, known))
+        return self.with_log_probs(self.denoiser.leafwise(leaf, self.log_probs, values, known))
 
     def with_tilt(self, tilt: Tree) -> TokenPrediction:
         """The prediction whose transitions are multiplied by exp(tilt), on top of what tilts them already."""
@@ -169,11 +181,33 @@ class TokenPrediction:
                 out = out + torch.where(torch.isneginf(tree), hard, tree * w)
             return out
 
+        if any(p.tilt is not None for p in preds):
+            raise ValueError(
+                "predictions that a predictor tilts cannot be mixed: put TokenClassifier around ClassifierFree "
+                "or Compose, not inside"
+            )
         raw = total([p.raw for p in preds])
         log_probs = None
         if any(p.edited for p in preds):
             log_probs = tree_map(lambda leaf: leaf.log_softmax(-1), total([p.log_probs for p in preds]))
-        return TokenPrediction(self.denoiser, self.x, self.t, raw, self.reference, log_probs, parts, self.tilt)
+        return TokenPrediction(self.denoiser, self.x, self.t, raw, self.reference, log_probs, parts)
+
+    def __repr__(self) -> str:
+        shapes = tree_map(lambda leaf: tuple(leaf.shape), self.x)
+        return f"TokenPrediction(x={shapes}, t={self.t}, edited={self.edited}, tilted={self.tilt is not None})"
+
+
+def _left(process: Process, t: float) -> float:
+    """How far the law at t is from the prior, as the probability that it is the data's."""
+    if isinstance(process, Interpolating):
+        return float(process.schedule.alpha(t))
+    return float((process.marginal(t) - process.prior()).abs().sum(1).max()) / 2.0
+
+
+def _data(process: Process, tokens: Tensor) -> Tensor:
+    """Where tokens can be data: in range, and not the mask."""
+    inside = (tokens >= 0) & (tokens < process.states)
+    return inside if process.mask_id is None else inside & (tokens != process.mask_id)
 
 
 Label = Literal["time"] | Callable[[Any, Any], Any]
@@ -248,10 +282,19 @@ class TokenDenoiser:
         """`function(process of the leaf, leaf of each argument)`, leaf by leaf."""
         return leafwise(self.process, function, first, *rest)
 
-    def prior(self, like: Tree, noise: Noise, space: Space) -> Tree:
-        """Tokens of the law at t = 1, of the shape of `like`."""
+    def prior(self, like: Tree, t: float, noise: Noise, space: Space) -> Tree:
+        """Tokens of the law at t = 1, of the shape of `like`, for a run that starts at t.
+
+        Raises:
+            ValueError: where that law is not the one at t (masked processes may start from masks at any time).
+        """
 
         def leaf(process: Process, u: Tensor) -> Tensor:
+            if t < 1.0 and not isinstance(process, Masked) and (left := _left(process, t)) > REACHED:
+                raise ValueError(
+                    f"the grid starts at t={t}, where {process!r} still holds {left:.3g} of the data: start at t = 1, "
+                    "or give the states there as x="
+                )
             c = process.prior().cumsum(0).to(u.device)
             return torch.searchsorted(c, (u * c[-1]).contiguous(), right=True).clamp_max(process.states - 1)
 

@@ -24,9 +24,8 @@ sampler are spread over the tokens does.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -181,31 +180,31 @@ class Table(Keep):
                 raise ValueError(f"alphas must fall: alphas[{k}] = {values[k]}, alphas[{k + 1}] = {values[k + 1]}")
         object.__setattr__(self, "alphas", values)
 
-    def _interpolated(self, x: Any, nodes: list[float], values: list[float]) -> Any:
-        if isinstance(x, Tensor):
-            y = np.interp(x.detach().cpu().numpy(), nodes, values)
-            return torch.as_tensor(y, dtype=x.dtype, device=x.device)
-        return float(np.interp(x, nodes, values))
-
-    def _nodes(self) -> tuple[list[float], list[float]]:
-        n = len(self.alphas) - 1
-        return [k / n for k in range(n + 1)], [1.0 - a for a in self.alphas]
+    @cached_property
+    def _nodes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Times, fractions lost, and slopes in between."""
+        times, lost = np.linspace(0.0, 1.0, len(self.alphas)), 1.0 - np.array(self.alphas)
+        return times, lost, np.diff(lost) / np.diff(times)
 
     def lost(self, t: Scalar) -> Scalar:
-        nodes, values = self._nodes()
-        return self._interpolated(t, nodes, values)
+        times, lost, _ = self._nodes
+        return _of_kind(np.interp(_numbers(t), times, lost), t)
 
     def speed(self, t: Scalar) -> Scalar:
-        nodes, values = self._nodes()
-        slopes = [(b - a) * (len(nodes) - 1) for a, b in pairwise(values)]
-        if isinstance(t, Tensor):
-            at = torch.as_tensor(nodes[1:-1], dtype=t.dtype, device=t.device)
-            return torch.as_tensor(slopes, dtype=t.dtype, device=t.device)[torch.searchsorted(at, t.contiguous())]
-        return slopes[bisect_left(nodes[1:-1], t)]
+        times, _, slopes = self._nodes
+        return _of_kind(slopes[np.searchsorted(times[1:-1], _numbers(t))], t)
 
     def time_of_lost(self, value: Scalar) -> Scalar:
-        nodes, values = self._nodes()
-        return self._interpolated(value, values, nodes)
+        times, lost, _ = self._nodes
+        return _of_kind(np.interp(_numbers(value), lost, times), value)
+
+
+def _numbers(x: Scalar) -> Any:
+    return x.detach().cpu().numpy() if isinstance(x, Tensor) else x
+
+
+def _of_kind(y: Any, like: Scalar) -> Scalar:
+    return torch.as_tensor(y, dtype=like.dtype, device=like.device) if isinstance(like, Tensor) else float(y)
 
 
 _NAMES = {"linear": Linear, "log_linear": LogLinear, "cosine": Cosine, "cosine_squared": CosineSquared}

@@ -76,38 +76,59 @@ class PriorityMasked(Masked):
                 f"{self!r} masks tokens by importance: give reference=, the importance of each token (B, L), for "
                 "example importance(score)"
             )
+        if not bool(torch.isfinite(reference).all()):
+            place = tuple((~torch.isfinite(reference)).nonzero()[0].tolist())
+            raise ValueError(f"the importance of token {place} is {float(reference[place])}; it must be finite")
         return (self.strength * reference.double()).clamp(-1.0 / math.pi, 1.0 / math.pi)
 
     def _lost(self, t: Scalar, reference: Tensor | None) -> Tensor:
         """lost_i(t), of the shape of the reference; (1 - pi c) m + c (pi m - sin pi m), which does not cancel."""
-        c = self._shift(reference)
+        return self._lost_at(t, self._shift(reference))
+
+    def _lost_at(self, t: Scalar, c: Tensor) -> Tensor:
         plain = level(self.schedule.lost(t), c)
         if not isinstance(plain, Tensor):
             plain = torch.full_like(c, plain)
         return ((1.0 - math.pi * c) * plain + c * m.x_minus_sin(math.pi * plain)).clamp(0.0, 1.0)
+
+    def _speed_at(self, t: Scalar, c: Tensor) -> Tensor:
+        """d lost_i / dt."""
+        plain, speed = level(self.schedule.lost(t), c), level(self.schedule.speed(t), c)
+        return (1.0 - math.pi * c * m.cos(math.pi * plain)) * speed
 
     def local(self, t: Scalar, reference: Tensor | None) -> Tensor:
         return self.schedule.time_of_lost(self._lost(t, reference))
 
     def hazard(self, t: Scalar, reference: Tensor | None = None) -> Tensor:
         c = self._shift(reference)
-        plain, speed = level(self.schedule.lost(t), c), level(self.schedule.speed(t), c)
-        return (1.0 - math.pi * c * m.cos(math.pi * plain)) * speed / self._lost(t, reference)
+        return self._speed_at(t, c) / self._lost_at(t, c)
 
     def next_hit(self, t: Tensor, masked: Tensor, u: Tensor, reference: Tensor | None = None) -> Tensor:
-        """As for `Masked`; by bisection on the product over the masked tokens, to the spacing of float64."""
-        start = self._lost(t, reference).log()
+        """As for `Masked`: sum_i log lost_i(t') = sum_i log lost_i(t) + log u, solved in log t' by Newton's method.
 
-        def survival(time: Tensor) -> Tensor:
-            ratio = self._lost(time, reference).log() - start
-            return torch.where(masked, ratio, torch.zeros_like(ratio)).sum(1)
+        Steps that leave the interval that is known to hold the answer are replaced by halving it.
+        """
+        c = self._shift(reference)
 
-        target, low, high = u.log(), torch.zeros_like(t), t.clone()
+        def total(time: Tensor) -> tuple[Tensor, Tensor]:
+            """The sum over masked tokens, and its derivative in log time."""
+            lost = self._lost_at(time, c)
+            slope = self._speed_at(time, c) / lost * time[:, None]
+            return (torch.where(masked, value, 0.0).sum(1) for value in (lost.log(), slope))  # type: ignore[return-value]
+
+        some = masked.any(1)
+        start, _ = total(t)
+        target = start + u.log()
+        low, high = torch.full_like(t, -745.0), t.log()
+        y = high + u.log() / masked.sum(1).clamp_min(1)  # exact for equal priorities under the linear clock
         for _ in range(64):
-            middle = 0.5 * (low + high)
-            later = survival(middle) > target  # not there yet: the event is at a smaller time
-            low, high = torch.where(later, low, middle), torch.where(later, middle, high)
-        return torch.where(masked.any(1), high, torch.zeros_like(t))
+            value, slope = total(y.exp())
+            low, high = torch.where(value < target, y, low), torch.where(value < target, high, y)
+            step = (value - target) / slope.clamp_min(1e-300)
+            if bool((~some | (step.abs() < 1e-14)).all()):
+                break
+            y = torch.where((y - step > low) & (y - step < high), y - step, 0.5 * (low + high))
+        return torch.where(some, y.exp(), torch.zeros_like(t))
 
     def where_hit(self, t: Tensor, masked: Tensor, u: Tensor, reference: Tensor | None = None) -> Tensor:
         weights = torch.where(masked, self.hazard(t, reference).log(), -torch.inf)

@@ -31,10 +31,11 @@ from torch import Tensor
 from ...grids import Grid
 from ...noise import Noise
 from ...samplers.state import Query, State
-from ...spaces import Space
+from ...spaces import Euclidean, Space
 from ...tree import Tree
 from ..categorical import categorical, uniforms
 from ..interpolating import Masked
+from ..places import places
 from .base import TokenSampler
 
 __all__ = ["FirstHitting"]
@@ -57,7 +58,7 @@ class FirstHitting(TokenSampler):
 
     Args:
         tokens: tokens decided a call.
-        order: 1, or 2 for extrapolation (with tokens > 1; it keeps the probabilities of one call, B L S numbers).
+        order: 1, or 2 for extrapolation (with tokens > 1; it keeps the logits of one call, B L S numbers).
 
     Raises:
         ValueError: for numbers out of range, and at planning for processes without a mask that stays.
@@ -104,7 +105,7 @@ class FirstHitting(TokenSampler):
     def draw(self, plan: Ends, state: State, space: Space, noise: Noise) -> Tensor:
         """Uniforms (B, tokens, 3): when, where, what."""
         like = state.x.new_zeros((state.x.shape[0], self.tokens, 3))
-        return uniforms(noise, _ANY, like, state.draws)
+        return uniforms(noise, Euclidean(), like, state.draws)  # numbers of samples: padding does not enter
 
     def query(self, plan: Ends, state: State, z: Any, space: Space, reference: Any) -> Query:
         masked = self._masked(plan, state.x, space)
@@ -123,10 +124,10 @@ class FirstHitting(TokenSampler):
             if not bool(hit.any()):
                 break
             rows = hit.nonzero().squeeze(1)
-            places = process.where_hit(t, masked, z[:, j, 1], y)[rows]
-            masked[rows, places] = False
+            tokens = process.where_hit(t, masked, z[:, j, 1], y)[rows]
+            masked[rows, tokens] = False
             times.append(t[rows])
-            where.append(torch.stack([rows, places], 1))
+            where.append(torch.stack([rows, tokens], 1))
             what.append(z[rows, j, 2])
         x, memory = state.x.clone(), {}
         if where:
@@ -138,15 +139,15 @@ class FirstHitting(TokenSampler):
             log_p = self._log_p(pred, state, query, which, torch.cat(times)[sort], order[sort, 0])
             x[which] = categorical(log_p, torch.cat(what)[sort]).to(x.dtype)
         if self.order == 2:
-            memory = {"p": pred.probs, "t": query.t}
+            memory = {"raw": pred.log_probs if pred.edited else pred.raw, "t": query.t}
         t = self._time_left(plan, t, masked)
-        return State(x, state.i + 1, 0, memory, state.aux, t, state.draws + 1)
+        return State(space.project(x), state.i + 1, 0, memory, state.aux, t, state.draws + 1)
 
     # -- parts -----------------------------------------------------------------------------------
     @staticmethod
     def _masked(plan: Ends, x: Tensor, space: Space) -> Tensor:
         """Real tokens that are still masked, (B, N)."""
-        return ((x == plan.process.mask) & space.project(torch.ones_like(x)).bool()).flatten(1)
+        return ((x == plan.process.mask) & places(space, x)).flatten(1)
 
     @staticmethod
     def _time_left(plan: Ends, t: Tensor, masked: Tensor) -> Tensor:
@@ -156,19 +157,10 @@ class FirstHitting(TokenSampler):
     def _log_p(self, pred: Any, state: State, query: Query, which: Tensor, times: Tensor, batch: Tensor) -> Tensor:
         """log p(x_0) of the tokens `which`, (M, S), at their event times (M,)."""
         rows: Tensor = pred.rows()(which)
-        if self.order == 2 and "p" in state.memory:
+        if self.order == 2 and "raw" in state.memory:
             now, before = query.t[batch], state.memory["t"][batch]
             ahead = torch.where(before > now, (now - times) / (before - now), 0.0)[:, None].to(rows)
-            p = rows.softmax(-1)
-            rows = torch.where(ahead > 0.0, (p + (p - state.memory["p"][which]) * ahead).clamp_min(0.0).log(), rows)
+            process: Masked = pred.denoiser.process
+            p, last = rows.softmax(-1), process.log_probs(state.memory["raw"][which], pred.x[which]).exp()
+            rows = torch.where(ahead > 0.0, (p + (p - last) * ahead).clamp_min(0.0).log(), rows)
         return rows if pred.tilt is None else rows + pred.tilt[which]
-
-
-class _Any(Space):
-    """Numbers that belong to samples, not to tokens: padding does not enter."""
-
-    def randn(self, noise: Noise, like: Tree, draw: int, role: str = "step") -> Tree:
-        return noise(like, draw, role)
-
-
-_ANY = _Any()

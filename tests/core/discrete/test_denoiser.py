@@ -116,6 +116,21 @@ def test_guidance_works_inside_a_run() -> None:
     assert share[0.0] < share[1.0] < share[3.0]
 
 
+def test_tilted_predictions_are_not_mixed() -> None:
+    pred = asked()
+    with pytest.raises(ValueError, match="put TokenClassifier around ClassifierFree"):
+        pred.mixed([pred.with_tilt(torch.zeros(2, 3, 5)), pred], [2.0, -1.0], {})
+
+
+@pytest.mark.parametrize(("token", "place"), [(4, (1, 0)), (7, (1, 0)), (-1, (1, 0))])
+def test_known_tokens_must_be_data(token: int, place: tuple[int, int]) -> None:
+    values = torch.tensor([[0, 9, 9], [token, 9, 9]])  # what is not known may hold anything
+    known = torch.tensor([True, False, False]).expand(2, 3)
+    with pytest.raises(ValueError, match=rf"known token {token} at \(1, 0\) is no data"):
+        asked().with_known(values, known)
+    assert asked().with_known(torch.tensor([[0, 9, 9]]), known).data[:, 0].eq(0).all()
+
+
 def go(process: object = None, sampler: object = None, net: object = None, **given: object) -> object:
     denoiser = TokenDenoiser(
         net or (lambda x, t: torch.zeros(*x.shape, 5)), process or Masked(5), given.pop("space", None)
@@ -141,6 +156,7 @@ CASES = {
     "nan": (lambda: go(net=lambda x, t: torch.full((*x.shape, 5), math.nan)), FloatingPointError, r"output stopped being finite at call 0 \(t=1\)"),  # noqa: E501
     "ascending": (lambda: go(steps=None, grid=Grid((0.0, 1.0))), ValueError, "must descend"),
     "outside": (lambda: go(steps=None, grid=Grid((1.5, 0.0))), ValueError, r"1\.5"),
+    "late start": (lambda: go(Uniform(5), steps=None, grid=Grid((0.5, 0.0))), ValueError, r"t=0\.5.*0\.5 of the data.*x="),  # noqa: E501
     "no seed": (lambda: go(seed=None), ValueError, "give seed="),
     "continuous sampler": (lambda: go(sampler=DPMSolverPP(2)), ValueError, r"categorical noise.*core\.discrete\.Ancestral"),  # noqa: E501
     "continuous noise": (lambda: go(sampler=DDPM()), ValueError, "categorical"),

@@ -9,9 +9,9 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from scidiffuse.core import Grid, Record, sample
+from scidiffuse.core import Graph, Grid, Record, sample
 from scidiffuse.core import Masked as MaskedSpace
-from scidiffuse.core.discrete import FirstHitting, Marginal, Masked, MaskUniform, TokenDenoiser, Uniform
+from scidiffuse.core.discrete import Ancestral, FirstHitting, Marginal, Masked, MaskUniform, TokenDenoiser, Uniform
 from scidiffuse.core.discrete.closed_form import Sequences, total_variation
 from scidiffuse.core.discrete.priority import PriorityMasked, importance
 
@@ -136,6 +136,40 @@ def test_priorities() -> None:
     flat = torch.zeros(5, 4)
     same = sample(LAW.denoiser(PriorityMasked(4)), FirstHitting(), shape=(5, 4), seed=0, reference=flat)
     assert torch.equal(same.x, sample(LAW.denoiser(Masked(4)), FirstHitting(), shape=(5, 4), seed=0).x)
+
+
+@pytest.mark.parametrize("sampler", [FirstHitting(), FirstHitting(2), FirstHitting(2, order=2)], ids=repr)
+def test_graphs_stay_symmetric(sampler: FirstHitting) -> None:
+    nodes = torch.tensor([[True] * 4, [True, True, True, False]])
+    result = sample(plain(3, space=Graph(nodes)), sampler, shape=(2, 4, 4), seed=0)
+    assert torch.equal(result.x, result.x.transpose(1, 2))
+    assert result.x.diagonal(dim1=1, dim2=2).eq(0).all()
+    assert result.x[1, 3].eq(0).all()
+    assert result.x.lt(2).all()
+    assert result.x.unique().numel() == 2
+    assert result.calls == 6 // sampler.tokens  # six edges
+
+
+def test_priorities_that_are_not_finite_are_refused() -> None:
+    rank = torch.zeros(2, 4)
+    rank[1, 2] = torch.nan
+    for sampler, steps in ((FirstHitting(), None), (Ancestral(), 3)):
+        with pytest.raises(ValueError, match=r"importance of token \(1, 2\) is nan"):
+            sample(LAW.denoiser(PriorityMasked(4)), sampler, steps=steps, shape=(2, 4), reference=rank, seed=0)
+
+
+def test_newton_finds_the_time_of_the_next_event() -> None:
+    process = PriorityMasked(5, "cosine", strength=0.3)
+    rank = importance(torch.randn(50, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    masked = torch.rand(50, 9, generator=torch.Generator().manual_seed(1)) < 0.6
+    t = torch.linspace(1e-6, 1.0, 50, dtype=torch.float64)
+    for u in (1e-300, 1e-9, 0.3, 1.0 - 1e-12):
+        hit = process.next_hit(t, masked, torch.full_like(t, u), rank)
+        ratio = process._lost(hit, rank).log() - process._lost(t, rank).log()
+        total = torch.where(masked, ratio, 0.0).sum(1)
+        some = masked.any(1) & (hit > 1e-290)
+        torch.testing.assert_close(total[some], torch.full_like(total[some], u).log(), rtol=1e-9, atol=1e-12)
+        assert bool((hit <= t).all())
 
 
 def test_several_tokens_a_call_cost_accuracy_and_extrapolation_gives_some_back() -> None:
