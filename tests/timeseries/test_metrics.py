@@ -120,7 +120,8 @@ def test_coverage_and_pit_of_a_calibrated_ensemble():
 
 def test_scaled_crps_gives_every_series_one_vote():
     crps = np.array([[1.0, 3.0], [200.0, np.nan], [5.0, 5.0]])
-    assert m.scaled_crps(crps, np.array([1.0, 100.0, 0.0])) == pytest.approx(2.0)
+    with pytest.warns(UserWarning, match="1 of 3 rows .*row 2"):
+        assert m.scaled_crps(crps, np.array([1.0, 100.0, 0.0])) == pytest.approx(2.0)
 
 
 def test_bootstrap_interval_covers_the_ratio_and_is_keyed():

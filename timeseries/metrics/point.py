@@ -88,7 +88,8 @@ def interval_score(y: np.ndarray, lower: np.ndarray, upper: np.ndarray, alpha: f
         import scoringrules
     except ImportError as error:  # pragma: no cover - exercised by hiding the module
         raise ImportError('interval_score needs scoringrules: pip install "scidiffuse[timeseries]"') from error
-    return np.asarray(scoringrules.interval_score(y, lower, upper, alpha, backend="numpy"))
+    score = np.asarray(scoringrules.interval_score(y, lower, upper, alpha, backend="numpy"))
+    return score.reshape(y.shape)  # it drops axes of length 1
 
 
 def msis(y: np.ndarray, lower: np.ndarray, upper: np.ndarray, scale: np.ndarray, alpha: float = 0.05) -> float:
