@@ -26,9 +26,10 @@ if TYPE_CHECKING:
         standard_baselines,
     )
     from .comparison import block_bootstrap, compare, diebold_mariano, relative_score, win_counts
+    from .constraints import Aggregate, Bounds, Capacity, NonNegative, Reward, Scenario, Total
     from .data import Panel, canonical_freq, infer_freq, load, read_long, season_length, to_panel, write_long
     from .forecast import Forecast, NormalForecast, actuals, evaluate, rolling
-    from .guidance import MSEGuidance, QuantileGuidance
+    from .guidance import DivergenceError, MSEGuidance, QuantileGuidance
     from .metrics import (
         Score,
         coverage,
@@ -51,7 +52,10 @@ if TYPE_CHECKING:
         skill,
         wql,
     )
+    from .oracle import GaussianAR
     from .plots import fan_chart, reliability
+    from .refine import Refinement
+    from .steering import ConstraintError
     from .tsdiff import TSDiff, TSDiffConfig
 
 _WHERE = {
@@ -66,7 +70,11 @@ _WHERE = {
     "comparison": ("block_bootstrap", "compare", "diebold_mariano", "relative_score", "win_counts"),
     "data": ("Panel", "canonical_freq", "infer_freq", "load", "read_long", "season_length", "to_panel", "write_long"),
     "forecast": ("Forecast", "NormalForecast", "actuals", "evaluate", "rolling"),
-    "guidance": ("MSEGuidance", "QuantileGuidance"),
+    "constraints": ("Aggregate", "Bounds", "Capacity", "NonNegative", "Reward", "Scenario", "Total"),
+    "guidance": ("DivergenceError", "MSEGuidance", "QuantileGuidance"),
+    "oracle": ("GaussianAR",),
+    "refine": ("Refinement",),
+    "steering": ("ConstraintError",),
     "metrics": (
         "Score",
         "coverage",
@@ -95,14 +103,25 @@ _WHERE = {
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 
 __all__ = [
+    "Aggregate",
+    "Bounds",
+    "Capacity",
+    "ConstraintError",
+    "DivergenceError",
     "Forecast",
+    "GaussianAR",
     "MSEGuidance",
+    "NonNegative",
     "NormalForecast",
     "Panel",
     "QuantileGuidance",
+    "Refinement",
+    "Reward",
+    "Scenario",
     "Score",
     "TSDiff",
     "TSDiffConfig",
+    "Total",
     "actuals",
     "block_bootstrap",
     "canonical_freq",

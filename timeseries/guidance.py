@@ -21,6 +21,33 @@ section 3.1 and algorithm 1.
 k_i = i / (S + 1), i = 1 .. S. The paths are therefore **not** independent draws: the ensemble spreads because its
 members were sent to different levels, and it is tied to S and to their order.
 
+*How exact it is.* On a Gaussian process with known posterior (:mod:`.oracle`; AR(1) with coefficient 0.9 and unit
+variance, 36 of 48 steps observed) the guided law follows in closed form, without sampling. No scale reaches the
+posterior; what is left, on average over all contexts of the process:
+
+    sampler      scale   rms left  bias of   sd of the
+                         on the    the       horizon
+                         context   horizon
+    DDPM, 100    0.5     0.51     0.35     1.03
+                 1       0.42     0.33     0.99
+                 2       0.34     0.35     0.95
+                 4       0.26     0.41     0.93
+    DDIM, 100    0.5     0.46     0.44     0.99
+                 1       0.37     0.48     0.95
+                 2       0.29     0.53     0.92
+                 4       0.21     0.61     0.89
+    DDIM, 20     0.25    0.54     0.45     0.99
+                 0.5     0.44     0.45     0.94
+                 1       0.34     0.48     0.90
+                 2       0.26     0.54     0.87
+
+with bias and sd in units of the posterior's sd (unguided: 1.4, 0.91, 1.27). The context is met within 0.2 to 0.5 prior
+standard deviations, the spread of the horizon is right within 13 %, and its centre is off by a third to a half of a
+posterior standard deviation: the ancestral form at a scale of 1 is nearest. Where half of the context is missing the
+bias is 0.21 (at random), 0.33 (the first half) and 0.10 (the last half). With 20 DDIM steps a scale of 4 diverges, with
+100 DDPM steps one of 8. Quantile ensembles of 100 paths have 1.03 (DDPM, 100 steps, scale 4) and 1.07 (DDIM, 20, 2)
+times the CRPS of the posterior itself; no guidance at all, 1.15.
+
 *Divergence.* The gradient of the mean-square energy grows with the residual, so that its explicit step is unstable
 when s is too large (on a Gaussian process with known answer: fine to s = 4, diverging at 8, 1e27 at 16). The pinball
 gradient is bounded, and so is the harm. :class:`DivergenceGuard` watches the norm of the state and the residual that
@@ -123,6 +150,13 @@ class _Guided(Prediction):
     __slots__ = ("gradient",)
 
     gradient: Tensor
+
+    def take(self, index: Any) -> _Guided:
+        """The prediction for the batch elements `index`, gradient included (particles are resampled)."""
+        part = super().take(index)
+        out = _Guided(part.denoiser, part.x, part.t, part.raw, part.reference, part.data, part.noise, part.parts)
+        out.gradient = self.gradient[index]
+        return out
 
 
 class SelfGuided(Guidance):

@@ -23,11 +23,9 @@ exponential moving average of the weights (none in the paper), and ``scaler="sta
 
 from __future__ import annotations
 
-import hashlib
 import os
-import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -36,14 +34,22 @@ import torch
 
 from ..core import checkpoint, grids
 from ..core.denoisers import Denoiser
+from ..core.hooks import Hook
 from ..core.networks import S4DBackbone
 from ..core.sample import sample
 from ..core.samplers import DDIM, DDPM
 from ..core.schedules import DiscreteBetas
-from .data import Panel, _as_timestamp, canonical_freq, freq_words, to_model_panel, to_panel
+from .bases import base_paths
+from .constraints import Steering
+from .data import Panel, freq_words, to_model_panel, to_panel
 from .forecast import Forecast
 from .guidance import AncestralGuidance, DivergenceGuard, MSEGuidance, QuantileGuidance, SelfGuided, quantile_levels
-from .windows import Scaler, cut_window, default_scale, lags_for, window_starts
+from .refine import Refinement, Regulariser, refine, representative_step, step_losses
+from .steering import OnViolation, Steered, Target, chosen, folded, report_violation, settle
+from .tsdiff_config import Sampling, TSDiffConfig, lags_of
+from .tsdiff_inputs import Inputs, check_horizon, prepare
+from .tsdiff_training import Windows, digest_of, refuse_leak, same_training, shorten, validation
+from .windows import cut_window, default_scale
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,140 +57,6 @@ if TYPE_CHECKING:
 __all__ = ["KIND", "TSDiff", "TSDiffConfig", "Windows"]
 
 KIND = "TSDiff"
-Sampling = Literal["ddpm", "ddim"]
-
-
-@dataclass(frozen=True)
-class TSDiffConfig:
-    """Everything that defines a TSDiff model. Immutable; stored in the checkpoint.
-
-    Attributes:
-        context_length: C, steps a window looks back. 336 (two weeks of hours), as the paper's KDD setting; 360 for
-            daily and business-day data.
-        prediction_length: H, steps ahead. 24 (a day of hours); 30 for daily data.
-        freq: pandas alias. None: read from the training data, then fixed.
-        scaler: "mean_abs" divides by the mean of |context|, as the paper and DeepAR do: right for non-negative data
-            with a meaningful zero. "standard" also subtracts the context's mean and divides by its standard deviation,
-            for quantities such as temperatures, whose zero means nothing. Measured on the demo's validation after
-            1,200 steps: equal wQL at the best guidance scale of each (2 and 8); 80 % intervals cover 85 and 72 %.
-        lags: lag channels: "auto" (the paper's preset of the frequency), None or steps back. None by default: each
-            channel adds a guided observation a step, which needs a smaller guidance scale, and a longer history.
-        channels: width of the network, 64 in the paper.
-        blocks: residual blocks, 3 in the paper.
-        d_state: state size of the S4D layers. 64: with 128 (the paper's S4) the kernel takes most of a training step.
-        embedding: features of the diffusion-step embedding, 128 in the paper.
-        init_skip: add the network's input to its output; the paper does so on three of its eight data sets.
-        dropout: probability after each S4D layer; none in the paper.
-        timesteps, beta_start, beta_end: T = 100 linear betas from 1e-4 to 0.1, as the paper (abar_T = 0.0056).
-        guidance_scale: scale of the quantile guidance when `forecast` is given none. 4, the middle of the paper's range
-            of 1 to 8; tune it on validation windows, once a model.
-        sampler: "ddpm" (ancestral, as the paper) or "ddim" when `forecast` is given none. At equal calls the guided
-            ancestral sampler meets the observations better: its noise heals what guidance overshoots.
-        sampling_steps: network calls when `forecast` is given none; None: all T for ddpm, 20 for ddim.
-    """
-
-    context_length: int = 336
-    prediction_length: int = 24
-    freq: str | None = None
-    scaler: Scaler = "mean_abs"
-    lags: str | tuple[int, ...] | None = None
-    channels: int = 64
-    blocks: int = 3
-    d_state: int = 64
-    embedding: int = 128
-    init_skip: bool = False
-    dropout: float = 0.0
-    timesteps: int = 100
-    beta_start: float = 1e-4
-    beta_end: float = 0.1
-    guidance_scale: float = 4.0
-    sampler: Sampling = "ddpm"
-    sampling_steps: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("context_length", "prediction_length", "channels", "blocks", "d_state", "embedding", "timesteps"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
-        if self.scaler not in ("mean_abs", "standard"):
-            raise ValueError(f"scaler must be 'mean_abs' or 'standard', got {self.scaler!r}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
-        if self.freq is not None:
-            object.__setattr__(self, "freq", canonical_freq(self.freq))
-        if self.freq is not None or not isinstance(self.lags, str):
-            object.__setattr__(self, "lags", lags_for(self.lags, self.freq or "h") or None)
-        elif self.lags != "auto":
-            lags_for(self.lags, "h")  # raises
-        QuantileGuidance(self.guidance_scale)  # checks the scale
-        if self.sampler not in ("ddim", "ddpm"):
-            raise ValueError(f"sampler must be 'ddim' or 'ddpm', got {self.sampler!r}")
-        if self.sampling_steps is not None and not 1 <= self.sampling_steps <= self.timesteps:
-            raise ValueError(f"sampling_steps must lie in 1 .. {self.timesteps}, got {self.sampling_steps}")
-
-    @property
-    def length(self) -> int:
-        """L = C + H."""
-        return self.context_length + self.prediction_length
-
-
-class Windows:
-    """The training set: every window of every series, cut and scaled when asked for.
-
-    Args:
-        panel: the training data, and nothing else.
-        config: with frequency and lags resolved.
-        default: (shift, scale) for contexts that give none.
-        min_observed: smallest observed share of a window's context.
-        horizon_only: count the loss on the last H steps only (validation).
-        rows: which windows, (n, 2) of (series, start); all by default.
-    """
-
-    def __init__(
-        self,
-        panel: Panel,
-        config: TSDiffConfig,
-        default: tuple[float, float],
-        min_observed: float = 0.5,
-        horizon_only: bool = False,
-        rows: np.ndarray | None = None,
-    ) -> None:
-        self.panel, self.config, self.default, self.horizon_only = panel, config, default, horizon_only
-        self.lags = _lags(config)
-        horizon = config.prediction_length
-        self.rows = window_starts(panel, config.length, horizon, self.lags, min_observed) if rows is None else rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        i, start = (int(v) for v in self.rows[index])
-        c = self.config
-        window = cut_window(
-            self.panel.values[i],
-            start,
-            c.length,
-            c.prediction_length,
-            lags=self.lags,
-            scaler=c.scaler,
-            default=self.default,
-        )
-        observed = window.observed
-        if self.horizon_only:
-            observed = observed.copy()
-            observed[: c.context_length] = False
-        return {"x": torch.from_numpy(window.x), "mask": torch.from_numpy(observed)}
-
-
-def _lags(config: TSDiffConfig) -> tuple[int, ...]:
-    return () if config.lags is None else lags_for(config.lags, config.freq or "h")
-
-
-def _shorten(panel: Panel, steps: int, what: str) -> Panel:
-    for u, y in zip(panel.ids, panel.values, strict=True):
-        if len(y) <= steps:
-            raise ValueError(f"series {u!r} has {len(y)} steps; {what}={steps} would leave nothing to train on")
-    return replace(panel, values=tuple(y[: len(y) - steps] for y in panel.values))
 
 
 class TSDiff:
@@ -231,7 +103,7 @@ class TSDiff:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed % 2**63)
             network = S4DBackbone(
-                1 + len(_lags(c)),
+                1 + len(lags_of(c)),
                 c.channels,
                 c.blocks,
                 c.d_state,
@@ -311,21 +183,21 @@ class TSDiff:
         self.config = config = replace(self.config, freq=panel.freq)
         horizon = config.prediction_length
         if holdout:
-            panel = _shorten(panel, holdout, "holdout")
+            panel = shorten(panel, holdout, "holdout")
         train, valid = panel, None
         if val_df is not None:
             valid = val_df if isinstance(val_df, Panel) else to_panel(val_df, panel.freq)
             val_windows = max(1, val_windows)
-            _refuse_leak(train, valid, val_windows * horizon)
+            refuse_leak(train, valid, val_windows * horizon)
         elif val_windows:
-            train, valid = _shorten(panel, val_windows * horizon, "val_windows x H"), panel
+            train, valid = shorten(panel, val_windows * horizon, "val_windows x H"), panel
         self.default = default_scale(train, config.scaler)
         self.trained_until = {str(u): str(train.end(i)) for i, u in enumerate(train.ids)}
-        self.data = _digest(train)
+        self.data = digest_of(train)
         if resume and out is not None:
-            self._same_training(Path(out), max_steps)
+            same_training(Path(out), KIND, config, self.data, max_steps)
         data = Windows(train, config, self.default, min_observed)
-        val = None if valid is None else self._validation(valid, val_windows)
+        val = None if valid is None else validation(valid, config, self.default, val_windows)
         denoiser = self._build(seed)
         result = fit(
             denoiser,
@@ -355,52 +227,6 @@ class TSDiff:
         self._freeze()
         return self
 
-    def _same_training(self, out: Path, max_steps: int) -> None:
-        """Refuse to go on with a training of another model or of other data, or one that has gone further."""
-        if not checkpoint.is_checkpoint(out / "state"):
-            return
-        from ..core.training.state import SafeCheckpointIO
-
-        if checkpoint.is_checkpoint(out / "model"):
-            before = checkpoint.load(out / "model", kind=KIND).config
-            was, now = before.get("config", {}), asdict(self.config)
-            free = {"guidance_scale", "sampler", "sampling_steps"}  # of forecasting alone
-            different = [
-                f"{k} was {was[k]!r}, now {now[k]!r}"
-                for k in now
-                if k in was and k not in free and (tuple(was[k]) if isinstance(was[k], list) else was[k]) != now[k]
-            ]
-            if different:
-                raise ValueError(
-                    f"cannot resume the training in {str(out)!r} with another model ({'; '.join(different)}): use the "
-                    "same settings, or another folder"
-                )
-            if before.get("data", self.data) != self.data:
-                raise ValueError(
-                    f"cannot resume the training in {str(out)!r} on other data: it had the digest {before['data']}, "
-                    f"these have {self.data} (series, timestamps, values, holdout and validation all count); use the "
-                    "same data, or another folder"
-                )
-        step = int(SafeCheckpointIO().load_checkpoint(out / "state")["global_step"])
-        if step > max_steps:
-            raise ValueError(
-                f"the training in {str(out)!r} is already at step {step}, nothing to do up to max_steps={max_steps}: "
-                "ask for more steps, or load its model"
-            )
-
-    def _validation(self, panel: Panel, windows: int) -> Windows:
-        c, rows = self.config, []
-        first = max(_lags(c), default=0)
-        for i, y in enumerate(panel.values):
-            for w in range(windows):
-                start = len(y) - c.length - w * c.prediction_length
-                if start >= first and not np.isnan(y[start + c.context_length : start + c.length]).all():
-                    rows.append((i, start))
-        if not rows:
-            raise ValueError(f"no validation window: a series needs {c.length + first} steps, the longest has "
-                             f"{max(len(y) for y in panel.values)}")  # fmt: skip
-        return Windows(panel, c, self.default, horizon_only=True, rows=np.array(rows, dtype=np.int64))
-
     def _network(self) -> torch.nn.Module:
         network = self._trained().network
         assert isinstance(network, torch.nn.Module)
@@ -421,6 +247,9 @@ class TSDiff:
         steps: int | None = None,
         seed: int = 0,
         max_batch: int | None = 256,
+        steer: Steering | Callable[..., Any] | Sequence[Steering | Callable[..., Any]] | None = None,
+        walkers: int = 16,
+        on_violation: OnViolation = "raise",
         on_divergence: Literal["raise", "warn"] = "raise",
         progress: bool = False,
     ) -> Forecast:
@@ -443,20 +272,25 @@ class TSDiff:
             seed: of the noise.
             max_batch: walkers at a time; memory grows with it.
             on_divergence: "raise" or "warn" when guidance blows up.
+            steer: hard constraints and rewards that the paths should meet, in the data's unit: `NonNegative()`,
+                `Capacity(upper)`, `Bounds`, `Total(at_least=..., window=7)`, `Scenario(function, at_least=...)`,
+                `Aggregate(total, parts)`, `Reward(function)`, a function of paths, or several. See :mod:`.steering`.
+            walkers: K particles a path, when steering; the cost is K times that of a forecast without.
+            on_violation: what to do with paths for which no particle met a hard constraint: "raise" a
+                `ConstraintError`, "warn" and return them as they are, or "project" them to the nearest that meets it.
+                What happened stands in `Forecast.info["steering"]`, with an estimate ``log_z`` of the log-probability
+                that the model gives to what was asked.
             progress: show a progress bar.
 
         Raises:
-            RuntimeError: not trained; or guidance diverged (`DivergenceError`).
-            ValueError: bad data, another frequency, h out of range, S = 1 with quantile guidance.
+            RuntimeError: not trained; guidance diverged (`DivergenceError`); or a hard constraint was not met
+                (`ConstraintError`).
+            ValueError: bad data, another frequency, h out of range, S = 1 with quantile guidance, constraints that do
+                not fit the series or the horizon.
         """
         denoiser, c = self._trained(), self.config
         panel = to_model_panel(df, c.freq or "h")
-        h = c.prediction_length if h is None else h
-        if isinstance(h, bool) or not isinstance(h, int) or not 1 <= h < c.length:
-            raise ValueError(
-                f"h={h!r}: this model's windows have {c.length} steps, so the horizon must be an integer from 1 to "
-                f"{c.length - 1} (the rest is context)"
-            )
+        h = check_horizon(h, c)
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
         if steps is None and sampler in (None, c.sampler):
@@ -468,46 +302,41 @@ class TSDiff:
             raise ValueError(f"on_divergence must be 'raise' or 'warn', got {on_divergence!r}")
         guidance = QuantileGuidance(c.guidance_scale) if guidance is None else guidance
         steps = (min(20, c.timesteps) if sampler == "ddim" else c.timesteps) if steps is None else steps
-        level = quantile_levels(num_samples, len(panel)) if guidance.leveled else None
-        self._remind(panel, c.length - h)
-        constant = _constants(panel, c.length - h)
-
-        windows = [
-            cut_window(
-                y,
-                len(y) - (c.length - h),
-                c.length,
-                h,
-                lags=_lags(c),
-                scaler=c.scaler,
-                default=self.default,
-                hide_future=True,
-                name=u if np.isnan(flat) else None,
-            )
-            for u, y, flat in zip(panel.ids, panel.values, constant, strict=True)
-        ]
-        values = _repeat([w.x for w in windows], num_samples)
-        observed = _repeat([w.observed for w in windows], num_samples)
-        condition = {"values": values, "observed": observed} | ({} if level is None else {"level": level})
-        guard = DivergenceGuard(values, observed, action=on_divergence, scale=guidance.scale, leveled=guidance.leveled)
+        if on_violation not in ("raise", "warn", "project"):
+            raise ValueError(f"on_violation must be 'raise', 'warn' or 'project', got {on_violation!r}")
+        if guidance.leveled:
+            quantile_levels(num_samples)  # refuses a single path
+        inputs = prepare(panel, h, c, self.default, self.trained_until)
+        particles = num_samples * (1 if steer is None else walkers)
+        target = None if steer is None else Target.make(steer, panel.ids, inputs, particles)
+        joint = target is not None and target.joint
+        values, observed = inputs.values(1 if joint else particles), inputs.observed(1 if joint else particles)
+        if joint:  # one particle is one path of all series
+            denoiser = folded(denoiser)
+            values, observed = (v.expand(particles, *v.shape).contiguous() for v in (values, observed))
+            max_batch = None if max_batch is None else max(walkers, max_batch // len(panel))
+        condition = {"values": values, "observed": observed}
+        if guidance.leveled:
+            level = quantile_levels(num_samples, 1 if joint else len(panel))
+            condition["level"] = level.repeat_interleave(len(values) // len(level))
+        hooks: list[Hook] = [] if sampler == "ddim" else [AncestralGuidance(guidance.scale)]
+        if target is not None:
+            hooks.append(Steered(target, walkers))
+        hooks.append(
+            DivergenceGuard(values, observed, action=on_divergence, scale=guidance.scale, leveled=guidance.leveled)
+        )
         result = sample(
             SelfGuided(denoiser, guidance, sampler),
             DDIM() if sampler == "ddim" else DDPM(),
             grids.discrete(self.schedule, steps, "trailing"),
             shape=tuple(values.shape),
             condition=condition,
-            hooks=[guard] if sampler == "ddim" else [AncestralGuidance(guidance.scale), guard],
+            hooks=hooks,
             seed=seed,
             max_batch=max_batch,
             progress=progress,
         )
-        assert isinstance(result.x, torch.Tensor)
-        paths = result.x[:, c.length - h :, 0].double().numpy().reshape(len(panel), num_samples, h)
-        scale = np.array([w.scale for w in windows])[:, None, None]
-        shift = np.array([w.shift for w in windows])[:, None, None]
-        paths = np.where(np.isnan(constant)[:, None, None], shift + scale * paths, constant[:, None, None])
-        starts = tuple(panel.times(i, len(y), len(y) + 1)[0] for i, y in enumerate(panel.values))
-        info = {
+        info: dict[str, Any] = {
             "model": KIND,
             "guidance": f"{type(guidance).__name__}(scale={guidance.scale:g})",
             "sampler": sampler,
@@ -515,52 +344,110 @@ class TSDiff:
             "num_samples": num_samples,
             "seed": seed,
         }
-        return Forecast(panel.ids, starts, panel.freq, paths, KIND, not guidance.leveled, info)
+        x, message = result.x, None
+        assert isinstance(x, torch.Tensor)
+        if target is not None:
+            x, info["steering"] = chosen(result, target, walkers, seed)
+            x = x.transpose(0, 1).flatten(0, 1) if joint else x
+        paths = inputs.to_data(x, num_samples)
+        if target is not None:
+            paths, message = settle(paths, target, on_violation, info["steering"])
+        starts = tuple(panel.times(i, len(y), len(y) + 1)[0] for i, y in enumerate(panel.values))
+        forecast = Forecast(panel.ids, starts, panel.freq, paths, KIND, not guidance.leveled, info)
+        if message is not None:
+            report_violation(message, forecast, on_violation)
+        return forecast
 
-    def _remind(self, panel: Panel, context: int) -> None:
-        short = [(u, len(y)) for u, y in zip(panel.ids, panel.values, strict=True) if len(y) < context]
-        if short:
-            listing = ", ".join(f"{u!r} ({n})" for u, n in short[:5])
-            warnings.warn(
-                f"{len(short)} of {len(panel)} histories are shorter than the context of {context} steps; the rest "
-                f"counts as not observed: {listing}",
-                stacklevel=3,
+    # -- refinement ------------------------------------------------------------------------------------------------
+    def refine(
+        self,
+        forecast: Forecast | np.ndarray | pd.DataFrame,
+        df: pd.DataFrame | Panel,
+        *,
+        method: Literal["lmc", "ml"] = "lmc",
+        regulariser: Regulariser | Literal["quantile", "mse"] = "quantile",
+        iterations: int = 20,
+        step_size: float = 0.1,
+        noise_scale: float = 0.1,
+        step: int | Literal["representative", "random"] = "representative",
+        energy: Literal["denoising", "score"] = "denoising",
+        sort: bool = True,
+        num_samples: int | None = None,
+        column: str | None = None,
+        seed: int = 0,
+        max_batch: int | None = 256,
+        on_divergence: Literal["raise", "warn"] = "raise",
+        progress: bool = False,
+    ) -> Forecast:
+        """Improve a base forecast of any model, with this one as a prior. See :mod:`.refine`.
+
+        Args:
+            forecast: of the steps after the end of every series of `df`: a `Forecast`, an array (series, H) or
+                (series, S, H), or a long frame ``unique_id, ds, <model>`` with or without intervals, as the Nixtla
+                libraries return; see :mod:`.bases`.
+            df: the histories, as for `forecast`.
+            method, regulariser, iterations, step_size, noise_scale, step, energy, sort: see `Refinement`; the defaults
+                are the paper's.
+            num_samples: S; the base's own number of paths, or 100 for a point forecast.
+            column: which model, in a frame that holds several.
+            seed, max_batch, on_divergence, progress: as for `forecast`.
+
+        Returns:
+            a forecast named "<base>-refined"; `info["step"]` is the diffusion step.
+
+        Raises:
+            RuntimeError: not trained; or the walk diverged (`DivergenceError`).
+            ValueError, TypeError: bad data, a base that does not continue them, settings out of range.
+        """
+        settings = Refinement(method, regulariser, iterations, step_size, noise_scale, step, energy, sort)
+        if on_divergence not in ("raise", "warn"):
+            raise ValueError(f"on_divergence must be 'raise' or 'warn', got {on_divergence!r}")
+        denoiser, c = self._trained(), self.config
+        panel = to_model_panel(df, c.freq or "h")
+        base, name = base_paths(forecast, panel, num_samples, sort, column)
+        count, h = base.shape[1], check_horizon(base.shape[2], c)
+        level = quantile_levels(count, len(panel)) if settings.leveled else None
+        inputs = prepare(panel, h, c, self.default, self.trained_until)
+        start, known = inputs.filled(panel.values, base, c)
+        tau = self._representative(panel, seed, max_batch) if step == "representative" else step
+        x = refine(
+            denoiser,
+            start,
+            inputs.observed(count),
+            settings,
+            step=tau if isinstance(tau, int) else None,
+            anchored=known,
+            level=level,
+            seed=seed,
+            max_batch=max_batch,
+            on_divergence=on_divergence,
+            progress=progress,
+        )
+        paths = inputs.to_data(x, count)
+        starts = tuple(panel.times(i, len(y), len(y) + 1)[0] for i, y in enumerate(panel.values))
+        info = {"model": KIND, "base": name, "step": tau, "num_samples": count, "seed": seed} | asdict(settings)
+        info |= {"regulariser": repr(settings.regulariser), "step": tau}
+        return Forecast(panel.ids, starts, panel.freq, paths, f"{name}-refined", not sort, info)
+
+    def _representative(self, panel: Panel, seed: int, max_batch: int | None) -> int:
+        """The representative diffusion step, on the last window of every series (256 series at most)."""
+        c = self.config
+        windows = [
+            cut_window(
+                y, len(y) - c.length, c.length, c.prediction_length, lags=lags_of(c), scaler=c.scaler,
+                default=self.default,
             )
-        sparse = [
-            (u, float(np.isnan(y[len(y) - context :]).mean()))
-            for u, y in zip(panel.ids, panel.values, strict=True)
-            if len(y) >= context
-        ]
-        sparse = [(u, share) for u, share in sparse if share > 0.5]
-        if sparse:
-            listing = ", ".join(f"{u!r} ({share:.0%} missing)" for u, share in sparse[:5])
-            warnings.warn(
-                f"more than half of the context of {context} steps is not observed in {len(sparse)} of {len(panel)} "
-                f"series: {listing}",
-                stacklevel=3,
-            )
-        inside = []
-        for i, u in enumerate(panel.ids):
-            until = self.trained_until.get(str(u))
-            if until is not None:
-                try:
-                    early = panel.end(i) < _as_timestamp(until, panel.starts[i])
-                except ValueError:  # one has a time zone and the other has none: another series of that name
-                    continue
-                if early:
-                    inside.append(u)
-        if inside:
-            warnings.warn(
-                f"{len(inside)} forecasts begin inside the training period (first: series {inside[0]!r}): their "
-                "scores would not be out of sample",
-                stacklevel=3,
-            )
+            for y in panel.values[:256]
+        ]  # fmt: skip
+        last = Inputs(tuple(windows), np.zeros(0), np.ones(0), np.zeros(0), c.prediction_length)
+        losses = step_losses(self._trained(), last.values(1), last.observed(1), seed, max_batch=max_batch)
+        return representative_step(losses)
 
     def sample(self, n: int, *, steps: int | None = None, seed: int = 0, max_batch: int | None = 256) -> np.ndarray:
         """Unconditional windows (n, L), in scaled units, by ancestral sampling: what the model believes of series."""
         c = self.config
         grid = grids.discrete(self.schedule, c.timesteps if steps is None else steps, "trailing")
-        shape = (n, c.length, 1 + len(_lags(c)))
+        shape = (n, c.length, 1 + len(lags_of(c)))
         result = sample(self._trained(), DDPM(), grid, shape=shape, seed=seed, max_batch=max_batch)
         assert isinstance(result.x, torch.Tensor)
         return result.x[..., 0].numpy()
@@ -599,46 +486,3 @@ class TSDiff:
         read.load_into(model._network())
         model._freeze()
         return model
-
-
-def _digest(panel: Panel) -> str:
-    """The first 16 hex digits of SHA-256 over frequency, names, first timestamps and values."""
-    digest = hashlib.sha256(repr(panel.freq).encode())
-    for u, s, y in zip(panel.ids, panel.starts, panel.values, strict=True):
-        digest.update(repr((str(u), str(s), len(y))).encode())
-        digest.update(np.where(np.isnan(y), np.nan, y).astype("<f8").tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _constants(panel: Panel, context: int) -> np.ndarray:
-    """The one value that each context shows, (series,), with a warning; NaN where there are several, or fewer than two
-    observations."""
-    out = np.full(len(panel), np.nan)
-    for i, (u, y) in enumerate(zip(panel.ids, panel.values, strict=True)):
-        seen = y[max(0, len(y) - context) :]
-        seen = seen[~np.isnan(seen)]
-        if len(seen) > 1 and np.ptp(seen) <= 1e-10 * np.abs(seen).max():
-            out[i] = seen[-1]
-            warnings.warn(
-                f"series {u!r}: the observed context is constant ({seen[-1]:g}); its forecast is that value, without "
-                "spread",
-                stacklevel=3,
-            )
-    return out
-
-
-def _repeat(arrays: Sequence[np.ndarray], times: int) -> torch.Tensor:
-    return torch.from_numpy(np.stack(arrays)).repeat_interleave(times, dim=0)
-
-
-def _refuse_leak(train: Panel, valid: Panel, horizon: int) -> None:
-    if valid.freq != train.freq:
-        raise ValueError(f"val_df has freq={valid.freq!r}, the training data {train.freq!r}")
-    ends = {u: train.end(i) for i, u in enumerate(train.ids)}
-    for i, u in enumerate(valid.ids):
-        first = valid.times(i, max(0, len(valid.values[i]) - horizon))[0]
-        if u in ends and first <= _as_timestamp(ends[u], first):
-            raise ValueError(
-                f"validation leaks: the horizons of series {u!r} begin at {first}, the training data end at {ends[u]}; "
-                f"cut them before that, or let fit do it with val_windows="
-            )
