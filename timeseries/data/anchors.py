@@ -52,7 +52,7 @@ def anchored(freq: str, starts: Sequence[Any]) -> tuple[str, tuple[Any, ...], li
             unknown.
     """
     to_offset = _pandas().tseries.frequencies.to_offset
-    freq = canonical_freq(freq)
+    freq = canonical_freq(freq, warn=False)  # the file says it, the user cannot change it
 
     def off(alias: str) -> list[int]:
         offset = to_offset(alias)

@@ -113,10 +113,14 @@ def read_npz(path: str | Path, freq: str | None = None, start: Any = None, *, er
         ValueError: pickled or damaged content, no values or several candidates, no frequency, and those of
             :func:`from_array`.
     """
-    path = Path(path)
+    path = existing(path)
     try:
-        loaded = np.load(existing(path), allow_pickle=False)
-        arrays = {key: loaded[key] for key in loaded.files} if hasattr(loaded, "files") else {"values": loaded}
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            arrays = {"values": loaded}
+        else:
+            with loaded:
+                arrays = {key: loaded[key] for key in loaded.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path.name} cannot be read: {error}; expected arrays of numbers and text (pickled objects are refused)"

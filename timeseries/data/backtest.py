@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .clock import as_timestamp, grid
+from .clock import as_timestamp
 from .extras import pandas as _pandas
 from .grids import to_panel
 from .panel import Panel
@@ -98,30 +98,22 @@ def backtest(
         raise ValueError("series come more than once: split the series themselves, not windows of them")
     times = [panel.times(i) for i in range(len(panel))]
     back = [h + (n_windows - 1 - w) * step for w in range(n_windows)]
-    if origin == "calendar":
-        last = max(t[-1] for t in times)
-        longest = max(range(len(panel)), key=lambda i: (times[i][-1], len(times[i])))
-        base = times[longest]
-        if len(base) <= back[0]:  # longer series may end earlier: count on a grid that reaches the first timestamp
-            base = _grid_back(min(t[0] for t in times), last, base, panel.freq)
+    latest = times[max(range(len(times)), key=lambda i: (times[i][-1], len(times[i])))]
     for w, steps in enumerate(back):
         if origin == "calendar":
-            stop = base[-1 - steps] if len(base) > steps else None
-            known = [0 if stop is None else int(t.searchsorted(stop, side="right")) for t in times]
+            stop = _back(latest, steps, panel.freq)
+            known = [int(t.searchsorted(stop, side="right")) for t in times]
         else:
             known = [len(t) - steps for t in times]
         yield _split(panel, times, w, known, h, max_train, context, n_windows, step)
 
 
-def _grid_back(first: Any, last: Any, base: pd.DatetimeIndex, freq: str) -> pd.DatetimeIndex:
-    """The grid of ``base``, reaching back to ``first`` where its step allows."""
+def _back(times: pd.DatetimeIndex, steps: int, freq: str) -> Any:
+    """The timestamp ``steps`` before the last one, on a grid that may begin later than that."""
+    if steps < len(times):
+        return times[-1 - steps]
     offset = _pandas().tseries.frequencies.to_offset(freq)
-    before: list[Any] = []
-    start = base[0]
-    while start - offset >= first and len(before) < 10_000_000:
-        start = start - offset
-        before.append(start)
-    return grid(before[-1], freq, end=last) if before else base
+    return times[0] - (steps - len(times) + 1) * offset
 
 
 def _split(

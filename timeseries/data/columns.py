@@ -101,6 +101,12 @@ def _autumn(t: pd.DatetimeIndex, twice: pd.DatetimeIndex) -> str:
     return "; if this is the hour that the clocks repeat in autumn, name the zone: tz='Europe/Berlin'"
 
 
+def _cell(column: pd.Series, row: int) -> Any:
+    """A cell for a message: ``3``, not ``np.int64(3)``."""
+    value = column.iloc[row]
+    return value.item() if isinstance(value, np.generic) and not isinstance(value, np.datetime64) else value
+
+
 def _note(problems: Problems, bad: np.ndarray, why: str) -> None:
     for row in np.flatnonzero(bad):
         problems.add(f"row {row + 1}", why)
@@ -133,9 +139,9 @@ def datetimes(
             raise _unreadable(column, name, error) from error
         index = _coerced(column, name, error)
         bad = np.asarray(index.isna())
-        for row in np.flatnonzero(bad):
+        for row in np.flatnonzero(bad).tolist():
             problems.add(
-                f"row {row + 1}", f"column {name!r} holds {column.iloc[row]!r}, which is no time like the others"
+                f"row {row + 1}", f"column {name!r} holds {_cell(column, row)!r}, which is no time like the others"
             )
         return index, bad
     if index.hasnans:
@@ -178,14 +184,14 @@ def _unreadable(column: pd.Series, name: str, error: Exception) -> Exception:
     other = re.search(r'time data "([^"]*)"', str(error))
     if wrong is not None:
         return TypeError(
-            f"column {name!r} cannot be read as datetimes: row {wrong + 1} holds {column.iloc[wrong]!r}; write times "
+            f"column {name!r} cannot be read as datetimes: row {wrong + 1} holds {_cell(column, wrong)!r}; write times "
             "such as '2024-01-31 23:00'"
         )
     if len(aware) == 1 and other:
         row = int(np.argmax((column.astype(str) == other.group(1)).to_numpy()))
         return ValueError(
-            f"column {name!r} mixes two ways to write dates: row 1 holds {column.iloc[0]!r}, row {row + 1} "
-            f"{column.iloc[row]!r}: write all of them alike, such as '2024-01-31 23:00'"
+            f"column {name!r} mixes two ways to write dates: row 1 holds {_cell(column, 0)!r}, row {row + 1} "
+            f"{_cell(column, row)!r}: write all of them alike, such as '2024-01-31 23:00'"
         )
     return _zones(name) if len(aware) > 1 else TypeError(f"column {name!r} cannot be read as datetimes: {error}")
 
@@ -227,10 +233,10 @@ def numbers(
             row = int(np.argmax(wrong))  # the first that is no number, else the first of all
             raise TypeError(
                 f"column {name!r} must hold real numbers, got {column.dtype}: row {row + 1} (series "
-                f"{series.iloc[row]!r}) holds {column.iloc[row]!r}; leave the cell empty where nothing was observed"
+                f"{_cell(series, row)!r}) holds {_cell(column, row)!r}; leave the cell empty where nothing was observed"
             )
         for row in np.flatnonzero(wrong).tolist():
-            why = f"{name!r} holds {column.iloc[row]!r}, which is no number (series {series.iloc[row]!r})"
+            why = f"{name!r} holds {_cell(column, row)!r}, which is no number (series {_cell(series, row)!r})"
             problems.add(f"row {row + 1}", why)
         column = as_number
     if pd.api.types.is_integer_dtype(column):
@@ -244,7 +250,7 @@ def numbers(
     y = np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)
     if problems.skip and np.isinf(y).any():
         for row in np.flatnonzero(np.isinf(y)).tolist():
-            problems.add(f"row {row + 1}", f"{name!r} is infinite (series {series.iloc[row]!r})")
+            problems.add(f"row {row + 1}", f"{name!r} is infinite (series {_cell(series, row)!r})")
         wrong |= np.isinf(y)
     return y, wrong
 
@@ -262,18 +268,18 @@ def _masked(
     if not allowed.all():
         row = int(np.argmin(allowed))
         raise TypeError(
-            f"column {name!r} must hold True (observed) or False, or 1 and 0; row {row + 1} holds {mask.iloc[row]!r}"
+            f"column {name!r} must hold True (observed) or False, or 1 and 0; row {row + 1} holds {_cell(mask, row)!r}"
         )
     observed = mask.to_numpy(dtype=bool)
     contrary = observed & np.isnan(y) & good
     if contrary.any():
         row = int(np.argmax(contrary))
         message = (
-            f"mask and NaN disagree: column {name!r} says that row {row + 1} (series {series.iloc[row]!r}) was "
+            f"mask and NaN disagree: column {name!r} says that row {row + 1} (series {_cell(series, row)!r}) was "
             "observed, its value is missing"
         )
         if not problems.skip:
             raise ValueError(f"{message} ({int(contrary.sum())} such rows)")
-        for k in np.flatnonzero(contrary):
-            problems.add(f"row {k + 1}", f"{name!r} says observed, the value is missing (series {series.iloc[k]!r})")
+        for k in np.flatnonzero(contrary).tolist():
+            problems.add(f"row {k + 1}", f"{name!r} says observed, the value is missing (series {_cell(series, k)!r})")
     return np.where(observed, y, np.nan), contrary

@@ -35,11 +35,12 @@ _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT",
 _DAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 
 
-def canonical_freq(freq: str) -> str:
+def canonical_freq(freq: str, *, warn: bool = True) -> str:
     """A frequency alias as pandas >= 2.2 spells it: ``"H"`` -> ``"h"``, ``"15T"`` -> ``"15min"``, ``"M"`` -> ``"ME"``.
 
     Args:
         freq: a pandas offset alias, old or new, with an optional multiplier and anchor (``"2W-MON"``).
+        warn: say that an old alias was translated (files that name one are read without).
 
     Raises:
         TypeError: ``freq`` is not a string.
@@ -57,7 +58,7 @@ def canonical_freq(freq: str) -> str:
         count, name, anchor = match.groups()
         count = count.lstrip("0") or count  # "0h" stays, and is refused
         text = f"{'' if count == '1' else count}{LEGACY.get(name, name)}{anchor or ''}"
-        if name in LEGACY:
+        if warn and name in LEGACY:
             what = "is deprecated" if name in ("b", "d", "w") else "was removed"
             warnings.warn(
                 f"frequency alias {freq!r} {what} in pandas 3; reading it as {text!r}", FutureWarning, stacklevel=2

@@ -7,7 +7,6 @@ published files are those by which GluonTS builds its data sets; for others they
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +50,7 @@ def read_lstnet(
             "start='2012-01-01'"
         )
     freq, start = freq or known[0], start or known[1]  # type: ignore[index]
-    lines = [line.split(",") for line in io.StringIO(read_text(path)) if line.strip()]
+    lines = [line.split(",") for line in read_text(path).splitlines() if line.strip()]
     if not lines:
         raise ValueError(f"{path.name} is empty: expected one line of comma-separated numbers a time")
     problems = Problems(errors, path.name)
