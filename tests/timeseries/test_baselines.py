@@ -211,7 +211,7 @@ def test_standard_baselines(monkeypatch):
     fake_statsforecast(monkeypatch)
     made = ts.standard_baselines(hist.to_long(), 5, with_ets=True)
     assert list(made) == [*names, "ETS"] and all(f.quantiles([0.5]).shape == (1, 1, 5) for f in made.values())
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match="no baseline") as told:
         short = ts.standard_baselines(panel(np.arange(10.0)), 30, with_ets=False)
     assert list(short) == names[2:]
     assert [str(w.message).split(" steps")[0] for w in told] == [f"no baseline {k!r}: series 0 (10" for k in names[:2]]
