@@ -33,7 +33,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -47,10 +47,10 @@ from ..core.noise import SlotNoise
 from ..core.sample import Result
 from ..core.steering import FeynmanKac, effective_size, log_mean
 from ..core.steering.resampling import pick, uniforms
-from .constraints import Aggregate, Constraint, Reward, Steering
+from .constraints import Aggregate, Bounds, Constraint, Reward, Steering
 from .tsdiff_inputs import Inputs
 
-__all__ = ["ConstraintError", "Folded", "Steered", "Target", "folded", "steering_of"]
+__all__ = ["ConstraintError", "Folded", "Steered", "Target", "chosen", "folded", "settle", "steering_of"]
 
 HARD = 1000.0
 OnViolation = Literal["raise", "warn", "project"]
@@ -137,7 +137,7 @@ class Target:
 
     def take(self, index: Any) -> Target:
         """The target of the walkers `index`."""
-        return Target(self.steering, self.ids, self.shift, self.scale, self.rows[index], self.joint, self.h)
+        return replace(self, rows=self.rows[index])
 
     def data(self, x: Tensor) -> np.ndarray:
         """The horizons in the data's unit: float64 (B, h), or (B, series, h) where joint."""
@@ -178,6 +178,11 @@ class Target:
                 g, size = self.margins(y, one)
                 out[one.label] = np.where(g < -1e-9 * size, -g, 0.0).max(1)
         return out
+
+    def projected(self, y: np.ndarray, one: Constraint) -> np.ndarray:
+        """The paths nearest to `y` that satisfy one constraint."""
+        paths, rows = self._asked(one, y)
+        return one.project(paths, rows, self.ids, self.scale).reshape(y.shape)
 
     def __call__(self, data: Tensor, step: Step | None) -> np.ndarray:
         """The log-weight (B,) of a data prediction, or of the final samples (`step.new` is there)."""
@@ -247,25 +252,31 @@ def settle(
         ValueError: a projection was asked for that does not exist or does not end.
     """
 
-    def batched(samples: np.ndarray) -> tuple[np.ndarray, Target]:
-        if target.joint:
-            return np.swapaxes(samples, 0, 1), target
-        rows = np.repeat(np.arange(len(samples)), samples.shape[1])
-        whole = Target(target.steering, target.ids, target.shift, target.scale, rows, False, target.h)
-        return samples.reshape(-1, samples.shape[-1]), whole
-
-    y, whole = batched(samples)
+    if target.joint:
+        y, whole = np.swapaxes(samples, 0, 1), target
+    else:
+        y = samples.reshape(-1, samples.shape[-1])
+        whole = replace(target, rows=np.repeat(np.arange(len(samples)), samples.shape[1]))
     off = whole.violated(y)
     bad = np.any([v > 0 for v in off.values()], axis=0) if off else np.zeros(len(y), bool)
     report |= {"constraints": [one.label for one in target.steering], "satisfied": 1.0 - float(bad.mean())}
-    report["projected"] = 0
-    if not bad.any():
-        return samples, None
-    if on_violation == "project":
-        moved = _project(y, whole)
-        report["projected"] = int(bad.sum())
-        out = np.where(bad.reshape(-1, *[1] * (y.ndim - 1)), moved, y)
-        return (np.swapaxes(out, 0, 1) if target.joint else out.reshape(samples.shape)), None
+    report["projected"] = int(bad.sum()) if on_violation == "project" else 0
+    moved, message = y, None
+    if bad.any():
+        if on_violation == "project":
+            moved = np.where(bad.reshape(-1, *[1] * (y.ndim - 1)), _project(y, whole), y)
+        else:
+            message = _message(off, bad, samples, target, report["walkers"])
+    good = ~bad if message else np.ones(len(y), bool)
+    for one in whole.steering:
+        if isinstance(one, Bounds):  # what is counted as rounding above must not leave the bounds
+            exact = whole.projected(moved, one)
+            moved = np.where(good.reshape(-1, *[1] * (y.ndim - 1)), exact, moved)
+    return (np.swapaxes(moved, 0, 1) if target.joint else moved.reshape(samples.shape)), message
+
+
+def _message(off: dict[str, np.ndarray], bad: np.ndarray, samples: np.ndarray, target: Target, walkers: int) -> str:
+    """What is violated, by how many paths and how much, and what to do."""
     worst = [
         f"{label}: {int((v > 0).sum())} paths, by up to {v.max():.4g}" for label, v in off.items() if (v > 0).any()
     ]
@@ -273,23 +284,23 @@ def settle(
     if not target.joint:
         count = bad.reshape(len(samples), -1).sum(1)
         where = f"; most in series {target.ids[int(count.argmax())]!r} ({int(count.max())} of {samples.shape[1]})"
-    return samples, (
-        f"{int(bad.sum())} of {len(bad)} paths violate a hard constraint, for none of their {report['walkers']} "
-        f"particles met it ({'; '.join(worst)}){where}. Take more walkers, loosen the constraint, or ask for "
+    return (
+        f"{int(bad.sum())} of {len(bad)} paths violate a hard constraint, for none of their {walkers} particles "
+        f"met it ({'; '.join(worst)}){where}. Take more walkers, loosen the constraint, or ask for "
         "on_violation='project', which moves those paths to the nearest ones that satisfy it"
     )
 
 
-def _project(y: np.ndarray, target: Target, rounds: int = 200) -> np.ndarray:
+def _project(y: np.ndarray, target: Target, rounds: int = 2000) -> np.ndarray:
     """Projections onto one constraint after the other, until all hold (they are convex where a projection exists)."""
     out = y.copy()
     for _ in range(rounds):
-        for one in target.steering:
-            if isinstance(one, Constraint):
-                paths, rows = target._asked(one, out)
-                out = one.project(paths, rows, target.ids, target.scale).reshape(out.shape)
-        if not any((v > 0).any() for v in target.violated(out).values()):
+        off = target.violated(out)
+        if not any((v > 0).any() for v in off.values()):
             return out
+        for one in target.steering:
+            if isinstance(one, Constraint) and (off[one.label] > 0).any():
+                out = target.projected(out, one)
     raise ValueError(
         f"projecting onto {', '.join(one.label for one in target.steering)} did not end in {rounds} rounds: do these "
         "constraints leave anything?"

@@ -270,7 +270,7 @@ class TSDiff:
                 when None.
             steps: network calls; the configured number when None. Fewer steps bear a smaller scale.
             seed: of the noise.
-            max_batch: walkers at a time; memory grows with it.
+            max_batch: windows at a time; memory grows with it.
             on_divergence: "raise" or "warn" when guidance blows up.
             steer: hard constraints and rewards that the paths should meet, in the data's unit: `NonNegative()`,
                 `Capacity(upper)`, `Bounds`, `Total(at_least=..., window=7)`, `Scenario(function, at_least=...)`,
@@ -304,6 +304,8 @@ class TSDiff:
         steps = (min(20, c.timesteps) if sampler == "ddim" else c.timesteps) if steps is None else steps
         if on_violation not in ("raise", "warn", "project"):
             raise ValueError(f"on_violation must be 'raise', 'warn' or 'project', got {on_violation!r}")
+        if steer is not None and (isinstance(walkers, bool) or not isinstance(walkers, int) or walkers < 2):
+            raise ValueError(f"steering chooses each path from several particles: walkers >= 2, got {walkers!r}")
         if guidance.leveled:
             quantile_levels(num_samples)  # refuses a single path
         inputs = prepare(panel, h, c, self.default, self.trained_until)
@@ -314,7 +316,9 @@ class TSDiff:
         if joint:  # one particle is one path of all series
             denoiser = folded(denoiser)
             values, observed = (v.expand(particles, *v.shape).contiguous() for v in (values, observed))
-            max_batch = None if max_batch is None else max(walkers, max_batch // len(panel))
+            max_batch = None if max_batch is None else max_batch // len(panel)
+        if steer is not None and max_batch is not None:
+            max_batch = max(walkers, max_batch)  # the particles of a path stay together
         condition = {"values": values, "observed": observed}
         if guidance.leveled:
             level = quantile_levels(num_samples, 1 if joint else len(panel))
