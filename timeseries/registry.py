@@ -1,7 +1,9 @@
 """Named time-series data sets: where the published files are, and what they must be.
 
 The files are byte-identical to the published ones. Importing this module registers them; nothing is downloaded until
-`scidiffuse.core.datasets.locate(name)` is called.
+`scidiffuse.core.datasets.locate(name)` is called. `scidiffuse.timeseries.load(name)` reads them as long frames;
+`scidiffuse.timeseries.data.benchmark(name)` builds ``exchange_rate_nips`` and ``m4_hourly`` as GluonTS does, with their
+training series, test windows and horizon.
 """
 
 from __future__ import annotations

@@ -70,14 +70,17 @@ def series_of(
         rows = kept[order[bounds[k] : bounds[k + 1]]]
         name = u.item() if isinstance(u, np.generic) else u
         with problems.at(f"series {name!r}"):
-            parts.append(_ordered(name, ds[rows], y[rows], tz))
+            parts.append(_ordered(name, ds[rows], y[rows], tz, problems))
     return parts
 
 
-def _ordered(name: Any, t: pd.DatetimeIndex, y: np.ndarray, tz: str | None) -> Series:
+def _ordered(name: Any, t: pd.DatetimeIndex, y: np.ndarray, tz: str | None, problems: Problems) -> Series:
     """One series by ascending, unique timestamps."""
     if tz is not None:
-        t, keep = localize(name, t, ~np.isnan(y), tz)
+        seen, wall = ~np.isnan(y), t
+        t, keep = localize(name, t, seen & (not problems.skip), tz)
+        for time in wall[~keep & seen]:
+            problems.add(f"series {name!r}, {time}", f"does not exist in {tz}, the clocks jumped over it")
         y = y[keep]
         if len(t) == 0:
             raise ValueError(f"series {name!r} has no observed value")

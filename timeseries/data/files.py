@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 __all__ = ["existing", "is_tar", "read_bytes", "read_text", "replacing", "tree"]
 
+_PARTS = ("train", "test", "metadata", "metadata.json")
 _TAR = (".tar", ".tar.gz", ".tgz")
 
 
@@ -62,30 +63,35 @@ def read_text(path: Path) -> str:
 
 
 def tree(path: Path) -> dict[str, bytes]:
-    """All files below a folder or in a tar, by their path inside it; one common leading folder is dropped.
+    """The files of a data set by their path inside the folder or tar, unzipped, one common leading folder dropped.
+
+    Of a folder only ``train``, ``test`` and ``metadata`` are read; what else stands in it is listed, with no content.
 
     Raises:
         FileNotFoundError: nothing there. ValueError: a damaged tar.
     """
     if existing(path).is_dir():
-        files = {
-            file.relative_to(path).as_posix(): read_bytes(file)
-            for file in sorted(path.rglob("*"))
-            if file.is_file() and not file.name.startswith(".")
-        }
-        return {name.removesuffix(".gz"): content for name, content in files.items()}
+        files = {}
+        for top in sorted(path.iterdir()):
+            wanted = top.name in _PARTS
+            inside = sorted(top.rglob("*")) if wanted and top.is_dir() else [top]
+            for file in inside:
+                if not file.name.startswith(".") and (file.is_file() or not wanted):
+                    name = file.relative_to(path).as_posix().removesuffix(".gz")
+                    files[name] = read_bytes(file) if wanted else b""
+        return files
     try:
         with tarfile.open(path) as tar:
             found = {}
             for member in sorted(tar.getmembers(), key=lambda m: m.name):
-                file = tar.extractfile(member) if member.isfile() else None
-                if file is not None and not PurePosixPath(member.name).name.startswith("."):
+                content = tar.extractfile(member) if member.isfile() else None
+                if content is not None and not PurePosixPath(member.name).name.startswith("."):
                     name = member.name.removeprefix("./")
-                    found[name.removesuffix(".gz")] = _unzipped(name, file.read())
+                    found[name.removesuffix(".gz")] = _unzipped(name, content.read())
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path.name} is damaged, or no tar: {error}; fetch it again") from error
-    top = {PurePosixPath(name).parts[0] for name in found}
-    if len(top) == 1 and all(len(PurePosixPath(name).parts) > 1 for name in found):
+    tops = {PurePosixPath(name).parts[0] for name in found}
+    if len(tops) == 1 and all(len(PurePosixPath(name).parts) > 1 for name in found):
         found = {str(PurePosixPath(*PurePosixPath(name).parts[1:])): content for name, content in found.items()}
     return found
 

@@ -21,6 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .extras import pandas as _pandas
+from .extras import pyarrow
 from .files import read_bytes, tree
 from .panel import Panel
 from .problems import Errors, Problems
@@ -99,9 +100,7 @@ def _lines(content: bytes, name: str, problems: Problems) -> list[tuple[str, Ent
 
 def _table(content: bytes, name: str) -> list[tuple[str, Entry]]:
     """The rows of an Arrow (file or stream) or Parquet file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    pa, pq = pyarrow(), pyarrow(".parquet")
     try:
         if name.endswith(".parquet"):
             table = pq.read_table(io.BytesIO(content))

@@ -133,7 +133,7 @@ def _common_freq(parts: list[Series], problems: Problems) -> tuple[str, list[Ser
                 first.setdefault(found[u], u)
     parts = [p for p in parts if len(p[1]) < 3 or p[0] in found]
     if not first:
-        if problems.found:
+        if not parts:
             problems.done(0)
         raise ValueError("no series has the 3 timestamps needed to infer a frequency: pass freq= such as 'h' or 'D'")
     if set(first) == {"B", "D"}:

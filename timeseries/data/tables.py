@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["in_zone", "read_long", "read_table"]
 
 COLUMNS = ("unique_id", "ds", "y")
+_INTEGER = re.compile(r"0|-?[1-9]\d{0,17}")
 _NA = ("", "#N/A", "#NA", "-NaN", "-nan", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null")
 
 
@@ -80,11 +81,7 @@ def _csv(path: Path, sep: str, problems: Problems) -> pd.DataFrame:
         frame = pd.read_csv(path, engine="python", on_bad_lines=wrong, **options)
     if "unique_id" in frame:
         text = frame["unique_id"]
-        if (
-            len(text)
-            and bool(text.notna().all())
-            and bool(text.map(lambda u: re.fullmatch(r"0|-?[1-9]\d{0,17}", u) is not None).all())
-        ):
+        if len(text) and text.notna().all() and all(_INTEGER.fullmatch(u) for u in text.unique()):
             frame["unique_id"] = text.astype(np.int64)
     return frame
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .anchors import anchored
-from .clock import grid
+from .clock import grid, localize, zone
 from .columns import datetimes, numbers
 from .extras import pandas as _pandas
 from .problems import Errors, Problems
@@ -100,7 +100,8 @@ def _times(
         if time_col not in frame.columns:
             raise ValueError(f"no column {time_col!r} in the wide table; it has {list(frame.columns)}")
         ds, _ = datetimes(frame[time_col], str(time_col), None, tz)
-        return _increasing(ds, time_col), time_col
+        _refuse_disorder(ds, time_col, tz)
+        return ds, time_col
     if freq is None or start is None:
         raise ValueError(
             f"the wide table has no column of times (looked for {', '.join(TIME_NAMES)}); it has {list(frame.columns)}"
@@ -110,9 +111,10 @@ def _times(
     return grid(first, freq, periods=len(frame)), None
 
 
-def _increasing(ds: pd.DatetimeIndex, time_col: Any) -> pd.DatetimeIndex:
-    """Trimming needs ascending times; a repeated hour of autumn may come twice."""
+def _refuse_disorder(ds: pd.DatetimeIndex, time_col: Any, tz: str | None) -> None:
+    """Trimming needs ascending times; on the wall they may go back once a year, in autumn, when the zone is named."""
+    if tz is not None and ds.tz is None:
+        ds, _ = localize("the wide table", ds, np.zeros(len(ds), dtype=bool), zone(tz))
     if not ds.is_monotonic_increasing:
         row = int(np.flatnonzero(np.diff(ds.asi8) < 0)[0]) + 1
         raise ValueError(f"column {time_col!r} goes back in row {row + 1} ({ds[row]}): sort the table by time")
-    return ds

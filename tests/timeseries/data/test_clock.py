@@ -7,7 +7,7 @@ import pytest
 
 pd = pytest.importorskip("pandas")
 
-from scidiffuse.timeseries.data import to_panel  # noqa: E402
+from scidiffuse.timeseries.data import SkippedData, to_panel  # noqa: E402
 from scidiffuse.timeseries.data.clock import as_timestamp, grid, zone  # noqa: E402
 from scidiffuse.timeseries.data.tables import in_zone  # noqa: E402
 
@@ -62,6 +62,10 @@ def test_an_hour_that_no_clock_showed_is_refused_unless_it_is_empty():
     df = pd.concat([wall(SPRING), ghost], ignore_index=True)
     with pytest.raises(ValueError, match=r"series 'a': 2024-03-31 02:00:00 does not exist in Europe/Berlin"):
         to_panel(df, tz=TZ)
+    with pytest.warns(
+        SkippedData, match="left out 1: series 'a', 2024-03-31 02:00:00: does not exist in Europe/Berlin"
+    ):
+        assert len(to_panel(df, tz=TZ, errors="skip").values[0]) == 71
     panel = to_panel(pd.concat([wall(SPRING), ghost.assign(y=np.nan)]), tz=TZ)
     assert len(panel.values[0]) == 71 and not np.isnan(panel.values[0]).any()
 

@@ -73,6 +73,14 @@ def test_nothing_left_is_an_error_and_so_is_what_concerns_the_whole():
         to_panel(mixed, errors="skip")
 
 
+def test_what_is_left_but_too_short_asks_for_the_frequency():
+    df = put(1, "y", "x").iloc[[0, 1, 2, 30, 31]]
+    with pytest.raises(ValueError, match="no series has the 3 timestamps"):
+        to_panel(df, errors="skip")
+    with pytest.warns(SkippedData):
+        assert to_panel(df, "h", errors="skip").ids == ("a", "b")
+
+
 def test_index_columns_are_pointed_at():
     with pytest.raises(ValueError, match=r"\['unique_id'\] are in the index: use reset_index"):
         to_panel(frame().set_index("unique_id"))

@@ -78,10 +78,12 @@ def test_bad_columns_are_skipped_and_named():
 
 
 def test_local_wall_times_with_both_hours_of_autumn():
-    aware = pd.date_range("2024-10-27", periods=25, freq="h", tz="Europe/Berlin")
-    frame = pd.DataFrame({"date": aware.tz_localize(None), "a": np.arange(25.0)})
+    aware = pd.date_range("2024-10-27", periods=100, freq="15min", tz="Europe/Berlin")
+    frame = pd.DataFrame({"date": aware.tz_localize(None), "a": np.arange(100.0)})
+    with pytest.raises(ValueError, match="goes back in row 13"):
+        from_wide(frame)
     panel = to_panel(from_wide(frame, tz="Europe/Berlin"), gaps="error")
-    assert (panel.times(0) == aware).all()
+    assert (panel.times(0) == aware).all() and panel.freq == "15min"
 
 
 def test_from_disk(tmp_path):
