@@ -11,13 +11,12 @@ not leak; and writers back to those formats.
 - formats: ``tables`` (long csv, parquet), ``wide``, ``gluonts`` (JSON lines, Arrow, folders, tars), ``lstnet``, ``m4``,
   ``tsf`` (Monash), ``arrays`` (npy, npz), with ``rows`` and ``files`` below them; ``write``
 - sets and splits: ``benchmarks`` (sets of published tables, as GluonTS builds them), ``named`` (:func:`load`: all,
-  by name or path), ``backtest`` (rolling origins)
+  by name or path), ``splits`` (:func:`backtest`)
 """
 
 from __future__ import annotations
 
 from .arrays import from_array, read_npz
-from .backtest import Split, backtest, check_leak
 from .benchmarks import BENCHMARKS, Benchmark, benchmark, read_benchmark, rolling_benchmark
 from .clock import as_timestamp as _as_timestamp  # noqa: F401  (other modules of the wing)
 from .extras import pandas as _pandas  # noqa: F401
@@ -29,6 +28,7 @@ from .m4 import M4, read_m4
 from .named import NAMED, load, read
 from .panel import Panel
 from .problems import Errors, Skipped, SkippedData
+from .splits import Split, backtest, check_leak
 from .tables import read_long
 from .tsf import read_tsf, tsf_header
 from .wide import from_wide

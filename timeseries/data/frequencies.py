@@ -31,6 +31,13 @@ LEGACY = {
 #: Steps in one season, by frequency without multiplier and anchor.
 SEASON = {"h": 24, "min": 1440, "s": 3600, "B": 5, "D": 7, "W": 52, "ME": 12, "MS": 12, "BME": 12, "QE": 4, "QS": 4}
 
+#: Words that are no alias -> the one that is meant.
+_SPOKEN = {
+    "hourly": "h", "hour": "h", "daily": "D", "day": "D", "weekly": "W-SUN", "week": "W-SUN", "monthly": "MS",
+    "month": "MS", "quarterly": "QS", "quarter": "QS", "yearly": "YS", "annual": "YS", "year": "YS", "minute": "min",
+    "minutely": "min", "second": "s", "business": "B", "weekday": "B", "half_hourly": "30min",
+}  # fmt: skip
+
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _DAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 
@@ -68,9 +75,11 @@ def canonical_freq(freq: str, *, warn: bool = True) -> str:
         if offset is None or offset.n < 1:
             raise ValueError("no step")
     except Exception as error:
+        alias = _SPOKEN.get(text.lower().removesuffix("s"))
+        hint = f"; did you mean {alias!r}?" if alias else ""
         raise ValueError(
-            f"unknown frequency {freq!r}: expected a pandas alias such as 's', 'min', '15min', 'h', 'D', 'B', 'W-SUN', "
-            "'MS', 'ME', 'QE', 'YE'"
+            f"unknown frequency {freq!r}{hint}: expected a pandas alias such as 's', 'min', '15min', 'h', 'D', 'B', "
+            "'W-SUN', 'MS', 'ME', 'QE', 'YE'"
         ) from error
     return str(offset.freqstr)
 

@@ -32,6 +32,12 @@ def test_a_multiplier_of_one_is_none(given, plain):
     assert season_length(given) == season_length(plain)
 
 
+@pytest.mark.parametrize(("word", "alias"), [("hourly", "h"), ("Days", "D"), ("monthly", "MS"), ("minutes", "min")])
+def test_words_are_told_the_alias(word, alias):
+    with pytest.raises(ValueError, match=rf"unknown frequency '{word}'; did you mean '{alias}'\?: expected a pandas"):
+        canonical_freq(word)
+
+
 def test_words():
     assert freq_words("B") == "of business days ('B')"
     assert freq_words("3ME") == "every 3 months ('3ME')"
