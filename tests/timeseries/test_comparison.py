@@ -108,6 +108,14 @@ def test_block_length_of_an_autoregression(kind, factor):
     assert c.block_length(np.cumsum(rng.normal(size=30)), kind) <= 10  # at most n/3
 
 
+def test_block_lengths_of_two_kinds_have_an_exact_ratio():
+    """Of the same data they differ in D alone, 4/3 g^2 against 2 g^2."""
+    x = ar(3000, 0.6, np.random.default_rng(1))
+    circular, stationary = c.block_length(x, "circular"), c.block_length(x, "stationary")
+    assert circular / stationary == pytest.approx(1.5 ** (1 / 3), rel=1e-12)
+    assert c.block_length(x, "moving") == circular
+
+
 def test_blocks_are_consecutive_and_uniform():
     rng = np.random.default_rng(0)
     circular = _blocks(10, 3, "circular", 4000, rng)

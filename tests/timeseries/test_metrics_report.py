@@ -142,10 +142,13 @@ def test_bootstrap_interval_covers_the_mean_as_often_as_it_says():
 def test_copies_of_a_series_are_no_new_information():
     """Rows repeated ten times: as rows the interval shrinks by sqrt(10), as clusters it does not move at all."""
     rng = np.random.default_rng(1)
-    columns = np.stack([rng.exponential(size=40), np.ones(40)], axis=1)
+    columns = np.stack([rng.exponential(size=40), 1 + rng.random(40)], axis=1)
     ratio = lambda s: s[:, 0] / s[:, 1]  # noqa: E731
     once, copies, labels = m.bootstrap(columns, ratio), np.repeat(columns, 10, axis=0), np.repeat(np.arange(40), 10)
     assert m.bootstrap(copies, ratio, labels) == pytest.approx(once)
+    share = rng.random((40, 2))
+    apart = np.concatenate([share * columns, (1 - share) * columns])  # the parts of a unit are added up
+    assert m.bootstrap(apart, ratio, np.tile(np.arange(40), 2)) == pytest.approx(once)
     low, high, _ = m.bootstrap(copies, ratio)
     assert (once[1] - once[0]) / (high - low) == pytest.approx(np.sqrt(10), rel=0.1)
 
