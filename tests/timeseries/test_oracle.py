@@ -327,3 +327,25 @@ def test_levels_are_the_quantiles_of_the_level_not_of_the_posterior():
     x = guided(QuantileGuidance(4.0), "ddpm", 50, y, seen(), paths=200)
     centre = x[:, : L - H].mean(1).reshape(10, 20).mean(1)
     assert all(a < b + 0.15 for a, b in itertools.pairwise(centre.tolist())) and centre[-1] - centre[0] > 0.4
+
+
+@pytest.mark.parametrize("kind", ["RM", "BM-B", "BM-E"])
+def test_the_verb_draws_that_law_from_a_frame_with_holes(kind):
+    """TSDiff.forecast on the exact denoiser: scaling by what is observed, mask, guidance and units in one."""
+    pd = pytest.importorskip("pandas")
+    from scidiffuse import timeseries as ts
+
+    model = ts.TSDiff(context_length=L - H, prediction_length=H, freq="h", scaler="standard")
+    model.denoiser = ORACLE.denoiser(model.schedule)
+    o, y = seen(kind), 50.0 + 7.0 * ORACLE.prior.draw(1, 8)[0].numpy()
+    frame = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2024-01-01", periods=L - H, freq="h")})
+    frame["y"] = np.where(o, y, np.nan)[: L - H]
+    panel = ts.Panel(("a",), (frame["ds"][0],), (frame["y"].to_numpy(),), "h")
+    x = model.forecast(
+        panel, num_samples=800, guidance=MSEGuidance(1.0), sampler="ddpm", steps=25, seed=0, max_batch=None
+    ).samples[0]
+    shift, scale = y[o].mean(), y[o].std()
+    law = law_of(1.0, "ddpm", 25, torch.from_numpy((y - shift) / scale), o).take(list(range(L - H, L)))
+    mean, sd = shift + scale * law.mean.numpy(), scale * law.sd.numpy()
+    assert np.abs((x.mean(0) - mean) / sd).max() < 4.5 / 800**0.5
+    assert np.allclose(x.std(0), sd, rtol=0.12)

@@ -98,10 +98,10 @@ def test_langevin_converges_to_the_product_of_model_and_regulariser(energy, inde
     mean, precision = product(index, energy, 1.0)
     sd = torch.linalg.inv(precision).diagonal().sqrt()
     m, C = exact(settings, index)
-    x = chain(settings, index, 1500)
+    x = chain(settings, index, 600)
     close(x, m, C)
     assert ((m - mean) / sd).abs().max() < 0.02 and torch.allclose(C.diagonal().sqrt(), sd, rtol=0.05)
-    assert ((x.mean(0) - mean) / sd).abs().max() < 0.12 and torch.allclose(x.std(0), sd, rtol=0.12)
+    assert ((x.mean(0) - mean) / sd).abs().max() < 0.17 and torch.allclose(x.std(0), sd, rtol=0.15)
 
 
 @pytest.mark.parametrize("energy", ["denoising", "score"])
@@ -120,9 +120,9 @@ def test_the_limit_of_small_steps_is_the_product(energy):
 def test_the_temperature_is_gamma_squared():
     settings = Refinement("lmc", ts.MSEGuidance(1.0), 400, 0.05, 0.1, energy="score")
     mean, precision = product(20, "score", 1.0)
-    x = chain(settings, 20, 1000)
+    x = chain(settings, 20, 500)
     close(x, *exact(settings, 20))
-    assert torch.allclose(x.std(0), 0.1 * torch.linalg.inv(precision).diagonal().sqrt(), rtol=0.12)
+    assert torch.allclose(x.std(0), 0.1 * torch.linalg.inv(precision).diagonal().sqrt(), rtol=0.14)
     assert (x.mean(0) - mean).abs().max() < 0.02
 
 
@@ -131,8 +131,8 @@ def test_maximum_likelihood_converges_to_the_mode():
     x = chain(Refinement("ml", ts.MSEGuidance(1.0), 500, 0.1, energy="score"), 20, 2)
     assert torch.allclose(x, mean.expand_as(x), atol=1e-5)
     mean, _ = product(40, "denoising", 1.0)  # fresh noise at every iteration: around the mode
-    x = chain(Refinement("ml", ts.MSEGuidance(1.0), 400, 0.1), 40, 600)
-    assert (x.mean(0) - mean).abs().max() < 0.03 and x.std(0).max() < 0.4
+    x = chain(Refinement("ml", ts.MSEGuidance(1.0), 400, 0.1), 40, 200)
+    assert (x.mean(0) - mean).abs().max() < 0.05 and x.std(0).max() < 0.4
 
 
 def test_a_strong_regulariser_and_a_small_blur_give_the_posterior():
@@ -149,8 +149,8 @@ def test_random_steps_average_the_energy_over_all_of_them():
     precision = torch.stack([believed(i, "denoising") for i in range(100)]).mean(0)
     P = 2 * torch.diag(SEEN.double())
     mean = torch.linalg.solve(precision + P, P @ Y0)
-    x = chain(Refinement("ml", ts.MSEGuidance(1.0), 400, 0.1, step="random"), None, 500)
-    assert (x.mean(0) - mean).abs().max() < 4.5 * x.std(0).max() / 500**0.5
+    x = chain(Refinement("ml", ts.MSEGuidance(1.0), 400, 0.1, step="random"), None, 200)
+    assert (x.mean(0) - mean).abs().max() < 4.5 * x.std(0).max() / 200**0.5
 
 
 def test_the_quantile_regulariser_holds_each_path_at_its_level():
@@ -397,6 +397,14 @@ def test_the_verb_promises_what_all_verbs_do():
     assert 0 <= a.info["step"] < 100 and a.info["base"] == base.name
     assert model.refine(base, past, num_samples=8, step=7, seed=1).info["step"] == 7
     assert model.refine(base, past, num_samples=8, step="random", seed=1).info["step"] == "random"
+
+
+def test_progress_is_shown_when_asked_for(capsys):
+    model, past = oracle_model(scaler="standard"), history()
+    model.refine(np.zeros((3, 6)) + 10, past, num_samples=4, iterations=3, step=40, max_batch=6, progress=True)
+    assert "refining" in (told := capsys.readouterr().err) and "6/6" in told  # 2 batches of 3 iterations
+    model.refine(np.zeros((3, 6)) + 10, past, num_samples=4, iterations=3, step=40)
+    assert "refining" not in capsys.readouterr().err
 
 
 def test_units_do_not_matter():
