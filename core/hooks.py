@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from .denoisers import Prediction
-from .discrete.denoiser import TokenPrediction
 from .noise import Noise
 from .samplers.state import Query, State
 from .spaces import Euclidean, Masked, Space
@@ -234,7 +233,7 @@ class Known(Hook):
 
     def on_prediction(self, step: Step) -> Step:
         pred = step.pred
-        if isinstance(pred, TokenPrediction):
+        if hasattr(pred, "with_known"):  # of tokens
             return replace(step, pred=pred.with_known(self.values, self.mask))
         data = step.space.project(_edited(step, self._where))
         if not self.per_element_time:

@@ -27,7 +27,23 @@ if TYPE_CHECKING:
     )
     from .comparison import block_bootstrap, compare, diebold_mariano, relative_score, win_counts
     from .constraints import Aggregate, Bounds, Capacity, NonNegative, Reward, Scenario, Total
-    from .data import Panel, canonical_freq, infer_freq, load, read_long, season_length, to_panel, write_long
+    from .data import (
+        Panel,
+        backtest,
+        benchmark,
+        canonical_freq,
+        check_leak,
+        from_gluonts,
+        from_wide,
+        infer_freq,
+        load,
+        read_gluonts,
+        read_long,
+        season_length,
+        to_panel,
+        write_gluonts,
+        write_long,
+    )
     from .forecast import Forecast, NormalForecast, actuals, evaluate, rolling
     from .guidance import DivergenceError, MSEGuidance, QuantileGuidance
     from .metrics import (
@@ -68,7 +84,23 @@ _WHERE = {
         "standard_baselines",
     ),
     "comparison": ("block_bootstrap", "compare", "diebold_mariano", "relative_score", "win_counts"),
-    "data": ("Panel", "canonical_freq", "infer_freq", "load", "read_long", "season_length", "to_panel", "write_long"),
+    "data": (
+        "Panel",
+        "backtest",
+        "benchmark",
+        "canonical_freq",
+        "check_leak",
+        "from_gluonts",
+        "from_wide",
+        "infer_freq",
+        "load",
+        "read_gluonts",
+        "read_long",
+        "season_length",
+        "to_panel",
+        "write_gluonts",
+        "write_long",
+    ),
     "forecast": ("Forecast", "NormalForecast", "actuals", "evaluate", "rolling"),
     "constraints": ("Aggregate", "Bounds", "Capacity", "NonNegative", "Reward", "Scenario", "Total"),
     "guidance": ("DivergenceError", "MSEGuidance", "QuantileGuidance"),
@@ -123,8 +155,11 @@ __all__ = [
     "TSDiffConfig",
     "Total",
     "actuals",
+    "backtest",
+    "benchmark",
     "block_bootstrap",
     "canonical_freq",
+    "check_leak",
     "compare",
     "coverage",
     "crps_ensemble",
@@ -136,6 +171,8 @@ __all__ = [
     "ets",
     "evaluate",
     "fan_chart",
+    "from_gluonts",
+    "from_wide",
     "infer_freq",
     "linear_predictive_score",
     "load",
@@ -148,6 +185,7 @@ __all__ = [
     "predictive_score",
     "pretrained",
     "random_walk",
+    "read_gluonts",
     "read_long",
     "relative_score",
     "reliability",
@@ -164,6 +202,7 @@ __all__ = [
     "to_panel",
     "win_counts",
     "wql",
+    "write_gluonts",
     "write_long",
 ]
 

@@ -68,7 +68,7 @@ def in_flags(message: str) -> str:
     return re.sub(r"(--[a-z-]+)=(?=\S)", r"\1 ", message)
 
 
-_EXPECTED = (ValueError, TypeError, FileNotFoundError, RuntimeError)
+_EXPECTED = (ValueError, TypeError, FileNotFoundError, ConnectionError, RuntimeError)
 
 
 def lags_of(text: str) -> Any:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ..denoisers import Prediction
-from ..discrete.denoiser import TokenPrediction
 from ..spaces import expand
 from ..tree import Tree, cat, leaves
 from .base import innermost
@@ -78,7 +77,7 @@ def mixed(denoiser: Any, x: Tree, t: Any, preds: Sequence[Any], weights: Sequenc
         parts: kept as `Prediction.parts`.
     """
 
-    if isinstance(preds[0], TokenPrediction):  # probabilities: their logarithms are summed, and normalised
+    if hasattr(preds[0], "mixed"):  # of tokens: logarithms of probabilities are summed, and normalised
         return preds[0].mixed(preds, weights, parts)
 
     def total(trees: Sequence[Tree]) -> Tree:
