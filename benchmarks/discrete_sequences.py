@@ -15,11 +15,13 @@ time. Bits a token on the first 4,000 test sequences, for all models the same:
     left to right    -log2 p of the same network when it decodes from left to right, exact: what n-grams do.
 
 The network is not told where a sequence ends: it predicts the padding, whose bits are counted, over the tokens up to
-[eos]. Intervals are bootstrapped over sequences (not over trainings: one seed). 2,000 samples stand beside 2,000 of the
-best n-gram and five times 2,000 of the training part: *well formed* ends with one [eos] and padding alone behind it;
-*round trip* is what SELFIES would write for the molecule itself; *unique* and *novel* count molecules by what SELFIES
-writes for them (two such strings may be one molecule: no canonical form is computed); JS is the Jensen-Shannon distance
-(root of the divergence, base 2) of tokens, pairs and lengths from the whole test part.
+[eos]. Two kinds of positions: rotary ones alone know differences of places, so that between masks alone all places look
+the same; sinusoidal ones know the place itself. Intervals are bootstrapped over sequences (not over trainings: one
+seed). 2,000 samples stand beside 2,000 of the best n-gram and five times 2,000 of the training part: *well formed* ends
+with one [eos] and padding alone behind it; *round trip* is what SELFIES would write for the molecule itself; *unique*
+and *novel* count molecules by what SELFIES writes for them (two such strings may be one molecule: no canonical form is
+computed); JS is the Jensen-Shannon distance (root of the divergence, base 2) of tokens, pairs and lengths from the
+whole test part.
 
 **B. Priorities** (H. Kong et al., M2DM, ICCV 2023). `PriorityMasked` against `Masked`, same network, steps and bound;
 the importance of a token is -log of its frequency in the training part, centred over each sequence's real tokens. The
@@ -75,7 +77,8 @@ from scidiffuse.core.training import fit
 
 RESULTS = Path(__file__).parent / "results" / "discrete_sequences.json"
 SEEDS = (0, 1, 2)
-A = {"width": 96, "depth": 4, "heads": 4, "batch_size": 64, "lr": 3e-3, "steps": 5500}
+A = {"width": 96, "depth": 4, "heads": 4, "batch_size": 64, "lr": 3e-3}
+ARMS_A = {"sinusoidal": 3000, "rotary": 5500}  # positions, steps
 B = {"width": 96, "depth": 3, "heads": 4, "batch_size": 64, "lr": 2e-3, "steps": 1500}
 C = {"width": 96, "depth": 3, "heads": 4, "batch_size": 64, "lr": 2e-3, "steps": 1000}
 SUBSET, SAMPLES = 4000, 2000  # A: test sequences that are scored; samples
@@ -242,10 +245,10 @@ def ngrams(data: Any) -> Row:
     return {"rows": rows, "samples": described(x, data, known, truth), "train_mean_sd_of_five": spread}
 
 
-def masked(runs: Runs, data: Any, seed: int) -> Row:
+def masked(runs: Runs, data: Any, arm: str, seed: int) -> Row:
     states, length = len(data.vocabulary) + 1, data.train.shape[1]
-    denoiser = TokenDenoiser(network(states, seed, A, time=None), Masked(states))
-    row = runs.train("A-masked", denoiser, data.train, TokenObjective(), seed, A)
+    denoiser = TokenDenoiser(network(states, seed, A, time=None, positions=arm), Masked(states))
+    row = runs.train(f"A-{arm}", denoiser, data.train, TokenObjective(), seed, A | {"steps": ARMS_A[arm]})
     test = data.test[:SUBSET]
     tokens = data.mask(test).sum(1).numpy()
     result = bits_per_token(denoiser, test, seed=0, draws=length, bound="orders", max_batch=250)
@@ -426,6 +429,18 @@ def summary(runs: Row) -> Row:
                         "uniform": stated(a), "priority": stated(b),
                         "priority_less_uniform": stated([q - p for p, q in zip(a, b, strict=True)]),
                     }  # fmt: skip
+    for m in FRACTIONS:  # each on its own masks: what the masks do, and what the training does
+        names = [f"{kind} masks {m}" for kind in ("uniform", "priority")]
+        u_u, u_p = (over_seeds(runs, "B/uniform", name, "accuracy") for name in names)
+        p_p = over_seeds(runs, "B/priority", names[1], "accuracy")
+        commonest = [over_seeds(runs, "B/uniform", name, "accuracy_of_commonest")[:1] for name in names]
+        if u_u and len(u_u) == len(p_p):
+            out[f"B own masks {m} accuracy"] = {
+                "priority_less_uniform": stated([q - p for p, q in zip(u_u, p_p, strict=True)]),
+                "of_the_masks": stated([q - p for p, q in zip(u_u, u_p, strict=True)]),
+                "of_the_training": stated([q - p for p, q in zip(u_p, p_p, strict=True)]),
+                "commonest_token": [round(value[0], 5) for value in commonest],
+            }
     cells = [(f"{steps} steps, scale {scale:g}", ("exact", "absolute_error")) for steps, scale in CALLS]
     for cell, names in [*cells, ("bits_given_composition", ("bits_per_token",))]:
         for name in names:
@@ -453,26 +468,29 @@ def plots(runs: Row, folder: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    if "A/ngrams/0" in runs and "A/masked/0" in runs:
-        rows, model = runs["A/ngrams/0"]["rows"], runs["A/masked/0"]
+    models = {arm: runs[f"A/{arm}/0"] for arm in ARMS_A if f"A/{arm}/0" in runs}
+    if "A/ngrams/0" in runs and models:
+        rows = runs["A/ngrams/0"]["rows"]
         figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.6))
         for name, style in (("kneser-ney", "o-"), ("witten-bell", "s--")):
             some = [row for row in rows if row["model"] in (name, "unigram")]
             left.plot([r["order"] for r in some], [r["bits_per_token"] for r in some], style, label=f"n-gram, {name}")
-        for name, colour in (("any_order", "tab:red"), ("left_to_right", "tab:green")):
-            label = {"any_order": "masked model, any order (bound)", "left_to_right": "the same, left to right (exact)"}
-            left.axhline(model[name]["bits_per_token"], color=colour, label=label[name])
-            left.axhspan(model[name]["low"], model[name]["high"], color=colour, alpha=0.2)
+        for (arm, model), colour in zip(models.items(), ("tab:red", "tab:purple"), strict=False):
+            for name, line, label in (("any_order", "-", "any order (bound)"), ("left_to_right", ":", "left to right")):
+                label = f"masked model ({arm}), {label}"
+                left.axhline(model[name]["bits_per_token"], color=colour, linestyle=line, label=label)
+                left.axhspan(model[name]["low"], model[name]["high"], color=colour, alpha=0.15)
         left.set(xlabel="order of the n-gram", ylabel="bits a token", ylim=(1.2, 2.6))
         left.set_title("First 4,000 test sequences")
         left.legend(fontsize=9)
         groups = {
-            "masked model": model["samples"], "best n-gram": runs["A/ngrams/0"]["samples"],
+            **{f"masked model ({arm})": model["samples"] for arm, model in models.items()},
+            "best n-gram": runs["A/ngrams/0"]["samples"],
             "training part": {k: v[0] for k, v in runs["A/ngrams/0"]["train_mean_sd_of_five"].items()},
         }  # fmt: skip
         names = {"js_token": "tokens", "js_pair": "pairs", "js_length": "lengths"}
         for j, (label, row) in enumerate(groups.items()):
-            right.bar(np.arange(3) + 0.27 * (j - 1), [row[k] for k in names], 0.25, label=label)
+            right.bar(np.arange(3) + 0.2 * (j - 1.5), [row[k] for k in names], 0.19, label=label)
         right.set_xticks(range(3), list(names.values()))
         right.set(ylabel="Jensen-Shannon distance from the test part", title="2,000 samples each")
         right.legend(fontsize=9)
@@ -488,7 +506,7 @@ def plots(runs: Row, folder: Path) -> None:
                 mean, sd = np.array([stated(v) for v in values]).T
                 label = f"{arm} model, {kind} masks"
                 left.errorbar(FRACTIONS, mean, sd, fmt=style, color=colour, capsize=3, label=label)
-    left.set(xlabel="masked fraction", ylabel="accuracy of masked tokens", title="Restoring (mean, sd of 3 seeds)")
+    left.set(xlabel="masked fraction", ylabel="accuracy of masked tokens", title="Restoring (mean, sd of the seeds)")
     for j, (arm, colour) in enumerate(zip(ARMS_C, ("tab:blue", "tab:orange", "tab:green"), strict=True)):
         for scale, style in ((1.0, "o-"), (2.0, "s--")):
             cells = [
@@ -498,7 +516,11 @@ def plots(runs: Row, folder: Path) -> None:
                 mean, sd = np.array([stated(v) for _, v in cells]).T
                 x = [k + 0.4 * (j - 1) for k, _ in cells]
                 right.errorbar(x, mean, sd, fmt=style, color=colour, capsize=3, label=f"{arm}, guidance {scale:g}")
-    right.set(xlabel="steps of sampling", ylabel="share with the composition asked for", title="Composition")
+    right.set(
+        xlabel="steps of sampling",
+        ylabel="share with the composition asked for",
+        title="Composition (mean, sd of the seeds)",
+    )
     for axis in (left, right):
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=9)
@@ -522,16 +544,21 @@ def main() -> None:
         "machine": {
             "cores": os.cpu_count(), "threads": 1, "processor": platform.processor() or platform.machine(),
             "python": platform.python_version(), "torch": torch.__version__,
+            "note": "CPU seconds of a process on a machine that was shared by several others",
         },
         "command": "python -m benchmarks.discrete_sequences" + (
             "" if arguments.budget == 1.0 else f" --budget {arguments.budget:g}"),
-        "settings": {"A": A, "B": B, "C": C | {"T": T, "arms": ARMS_C}, "seeds": SEEDS, "A_seeds": [0]},
+        "settings": {
+            "A": A | {"steps": ARMS_A}, "B": B | {"positions": "rotary"},
+            "C": C | {"T": T, "arms": ARMS_C, "positions": "rotary"}, "seeds": {"A": [0], "B": SEEDS, "C": SEEDS},
+        },
         "optimiser": "AdamW, weight decay 0.01, warmup 100, cosine, average 0.999, gradient norm 1",
     }  # fmt: skip
     runs.change(lambda content: content.update(head))
     if "A" in arguments.only:
         runs.run("A/ngrams/0", lambda: ngrams(data))
-        runs.run("A/masked/0", lambda: masked(runs, data, 0))
+        for arm in ARMS_A:
+            runs.run(f"A/{arm}/0", lambda arm=arm: masked(runs, data, arm, 0))
     if "B" in arguments.only:
         for seed, arm in product(SEEDS, ("uniform", "priority")):
             runs.run(f"B/{arm}/{seed}", lambda arm=arm, seed=seed: priorities(runs, data, arm, seed))
