@@ -31,17 +31,20 @@ z and are left out.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ..training.keys import Keys
-from .denoiser import TokenPrediction
+from .asked import Asked
+from .certain import certain
 from .interpolating import Masked
-from .losses import Asked, step_divergence, token_nll
+from .losses import mask_weight, step_law
 from .objective import TokenObjective
+from .path_kl import divergence
+from .process import level
 
 __all__ = ["ContrastiveObjective", "bounded_contrast", "other_samples", "shuffled_chunks"]
 
@@ -129,34 +132,61 @@ def other_samples(x0: Tensor, u: Tensor, negatives: int) -> Tensor:
 def bounded_contrast(asked: Asked, z: Tensor, s: Tensor | None = None, *, bound: float = 2.0) -> Tensor:
     """mean_z min(C(z), bound * C^0(z)), nats a token, (B,).
 
+    The model's law is formed once, whatever K; for step-wise terms the negatives' posteriors are formed one after the
+    other and without a graph, and their weighted sum, of the size of the logits, is kept for the backward pass.
+
     Args:
         asked: the data at x_t, and what the denoiser says there.
         z: negatives (B, K, L).
         s: step-wise, where the step goes, (B,); None is sample-wise.
         bound: in costs of a model that knows nothing.
     """
+    pred, x = asked.pred, asked.pred.x
+    process = pred.denoiser.leaf(None)
+    masked = x == process.mask if isinstance(process, Masked) else torch.ones_like(x, dtype=torch.bool)
+    counted = (asked.counts & masked).unsqueeze(1)
+    differs = ((z != asked.x0.unsqueeze(1)) & counted).any(-1)  # (B, K)
+    # knowing nothing: all tokens equally likely, those that the process excludes left out
+    log_p, blind = pred.log_probs, process.log_probs(torch.zeros_like(pred.raw), x)
+
+    weight = pred.raw.new_ones(())
+    if s is not None:
+        if not isinstance(process, Masked):
+            return _steps(asked, log_p, blind, z, s, differs, bound)
+        weight = mask_weight(process, x, pred.t, s, pred.reference)
+
+    def costs(log_p: Tensor) -> Tensor:
+        nll = -log_p.gather(-1, z.mT).mT
+        nll = torch.where(counted, nll, nll.new_zeros(())) * level(weight.to(nll), x).unsqueeze(1)
+        return nll.sum(-1) / asked.counts.sum(1, keepdim=True).clamp_min(1)
+
+    cost = torch.minimum(costs(log_p), bound * costs(blind))
+    return torch.where(differs, cost, cost.new_zeros(())).sum(1) / max(z.shape[1], 1)
+
+
+def _steps(asked: Asked, log_p: Tensor, blind: Tensor, z: Tensor, s: Tensor, differs: Tensor, bound: float) -> Tensor:
+    """The step-wise term of processes without a closed form, (B,).
+
+    With q_z the posterior of a negative and m the model's, C(z) = sum q_z log q_z - sum q_z log m: the gradient of the
+    term is that of - sum Q log m, Q being the mean of the q_z that cost less than the bound.
+    """
     pred = asked.pred
-    blind = pred.with_log_probs(_blind(pred))
-    process = pred.denoiser.process
-    undecided = asked.counts & (pred.x == process.mask) if isinstance(process, Masked) else asked.counts
-
-    def cost(pred: TokenPrediction, z: Tensor) -> Tensor:
-        return asked.mean(token_nll(pred, z) if s is None else step_divergence(pred, z, s))
-
-    total = pred.raw.new_zeros(len(z))
-    for k in range(z.shape[1]):
-        differs = ((z[:, k] != asked.x0) & undecided).flatten(1).any(1)
-        c = torch.minimum(cost(pred, z[:, k]), bound * cost(blind, z[:, k]))
-        total = total + torch.where(differs, c, c.new_zeros(()))
+    law, later = step_law(pred.denoiser.leaf(None), pred.x, pred.t, s, pred.reference)
+    log_m = law(log_p)
+    counts = asked.counts & level(later, pred.x)
+    with torch.no_grad():
+        log_0, total, Q = law(blind), log_p.new_zeros(len(z)), torch.zeros_like(log_p)
+        for k in range(z.shape[1]):
+            log_q = law(certain(log_p, z[:, k]))
+            cost, limit = (asked.mean(torch.where(counts, divergence(log_q, m), 0.0)) for m in (log_m, log_0))
+            limit = bound * limit
+            total += torch.where(differs[:, k], torch.minimum(cost, limit), 0.0)
+            share = torch.where(cost < limit, 1.0, torch.where(cost == limit, 0.5, 0.0)) * differs[:, k]
+            Q += log_q.exp() * share[:, None, None]
+    if log_m.requires_grad:
+        slope = asked.mean(torch.where(counts, -(Q * torch.where(Q > 0.0, log_m, 0.0)).sum(-1), 0.0))
+        total = total + (slope - slope.detach())
     return total / max(z.shape[1], 1)
-
-
-def _blind(pred: TokenPrediction) -> Tensor:
-    """log p of knowing nothing: all tokens equally likely, those that the process excludes left out."""
-    log_p: Tensor = pred.denoiser.leafwise(
-        lambda process, raw, x: process.log_probs(torch.zeros_like(raw), x), pred.raw, pred.x
-    )
-    return log_p
 
 
 @dataclass(frozen=True)
@@ -201,9 +231,10 @@ class ContrastiveObjective(TokenObjective):
                 raise ValueError(f'{name} is "intra" or "inter", got {kind!r}')
 
     def value(self, asked: Asked, t: Tensor, keys: Keys) -> Tensor:
-        loss = super().value(asked, t, keys)
         if not isinstance(asked.x0, Tensor) or asked.x0.ndim != 2:
             raise ValueError("contrastive terms need sequences of tokens (B, L)")
+        asked = replace(asked, pred=asked.pred.with_log_probs(asked.pred.log_probs))  # once, for all terms
+        loss = super().value(asked, t, keys)
         s = (t - 1.0 / self.steps).to(asked.x0.device).clamp_min(0.0)
         s = torch.where(s < 0.5 / self.steps, 0.0, s)
         adaptive = (1.0 + s).to(loss) * self.steps

@@ -9,7 +9,14 @@ chains, and the likelihood of the model is bounded by the divergence of their pa
 
 Rev_0 being the reverse rate x_t^i -> y given x_0^i, Rev_p its mean under p(x_0^i | x_t) (A. Campbell et al., "A
 continuous time framework for discrete denoising models", NeurIPS 2022). If p(x_0^i | x_t) is that of the data for every
-token, (1) is an equality for every x_0: tokens jump one at a time, so that single tokens are all that is asked for.
+token, and Rev_0 the reversal of one forward chain whatever x_0, (1) is an equality for every x_0: tokens jump one at a
+time, so that single tokens are all that is asked for.
+
+*Paths* (`paths`) have rates that are no such reversal: where a token has been says more about x_0 than where it is. For
+them (1) remains a bound, of what rates with the same p(x_0 | x_t) sample, but the exact p(x_0 | x_t), which samples the
+data's law, pays more than -log p(x_0) too, and another network may pay less. As a term of its mean
+Rev_p >= p(x_0^i | x_t) Rev_0, so that the logarithm is at most -log p(x_0^i | x_t): it is kept there, also where Rev_p
+is too small for a number. Path losses are formed in float64, from logarithms.
 
 *Masked* (S. Sahoo et al., MDLM; J. Shi et al., MD4; both NeurIPS 2024): with lost = 1 - alpha, over the masked tokens,
 
@@ -43,7 +50,7 @@ term, which is `prior_kl`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -51,24 +58,26 @@ from torch import Tensor
 
 from ..noise import Noise
 from ..schedules.maths import Scalar
-from ..spaces import Space, default_space
-from ..training.times import hold_known
-from ..tree import Tree, batch_size, leaves, tree_map
-from .categorical import uniforms
+from ..spaces import default_space
+from ..tree import Tree, leaves, tree_map
+from .asked import Asked, ask, clean_tokens, spread
+from .certain import certain
 from .denoiser import TokenPrediction
-from .interpolating import Interpolating, Marginal, Masked
+from .interpolating import Interpolating, Masked
+from .path_kl import divergence
+from .paths import TokenPath
 from .places import places
-from .process import Process, ProductProcess, leafwise
+from .process import Process, ProductProcess, leafwise, level
 
 __all__ = [
-    "Asked",
-    "ask",
     "continuous_elbo",
     "cross_entropy",
     "discrete_elbo",
+    "mask_weight",
     "path_divergence",
     "prior_kl",
     "step_divergence",
+    "step_law",
     "token_nll",
 ]
 
@@ -104,12 +113,25 @@ def path_divergence(pred: TokenPrediction, x0: Tree) -> Tree:
             return _weighted(nll, process.hazard(pred.t, y))
         t, later = _later(process.local(pred.t, y), x)
         log_p = _pick(pred.log_probs, name)
-        r, r0 = process.reverse_rate(log_p, x, t), process.reverse_rate(_certain(x0, log_p), x, t)
-        some = r0 > 0.0
-        log_ratio = torch.where(some, r0, 1.0).log() - torch.where(some, r, 1.0).log()
-        return torch.where(_fit(later, x), (r - r0 + r0 * log_ratio).sum(-1), r.new_zeros(()))
+        r, r0, log_ratio = _rates(process, log_p, x, x0, t)
+        values = (r - r0 + r0 * log_ratio).sum(-1).to(log_p.dtype)
+        return torch.where(level(later, x), values, values.new_zeros(()))
 
     return _each(pred, leaf, x0)
+
+
+def _rates(process: Process, log_p: Tensor, x: Tensor, x0: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rev_p, Rev_0, and log(Rev_0 / Rev_p) where Rev_0 is positive, zero elsewhere: (B, L, ..., S)."""
+    if isinstance(process, TokenPath):
+        log_p = log_p.double()
+        r0 = process.conditional_rate(x0, x, t)
+        some, log_r0 = r0 > 0.0, r0.log()
+        log_r = process.log_reverse_rate(log_p, x, t)
+        log_r = torch.maximum(log_r, log_p.gather(-1, x0.unsqueeze(-1)) + log_r0)  # a term of the mean
+        return log_r.exp(), r0, torch.where(some, log_r0, 0.0) - torch.where(some, log_r, 0.0)
+    r, r0 = process.reverse_rate(log_p, x, t), process.reverse_rate(certain(log_p, x0), x, t)
+    some = r0 > 0.0
+    return r, r0, torch.where(some, r0, 1.0).log() - torch.where(some, r, 1.0).log()
 
 
 def step_divergence(pred: TokenPrediction, x0: Tree, s: Scalar) -> Tree:
@@ -124,22 +146,49 @@ def step_divergence(pred: TokenPrediction, x0: Tree, s: Scalar) -> Tree:
 
     def leaf(pred: TokenPrediction, name: str | None, process: Process, x0: Tensor) -> Tensor:
         x, y = _pick(pred.x, name), _pick(pred.reference, name)
-        t, later = _later(process.local(pred.t, y), x)
-        s_local, inner = _earlier(process.local(s, y), t, later)
         if isinstance(process, Masked):
-            lost = process.schedule.lost(t)
-            weight = torch.where(inner, (lost - process.schedule.lost(s_local)) / lost, 1.0)
-            return _weighted(_nll(pred, name, process, x0), torch.where(later, weight, 0.0))
+            return _weighted(_nll(pred, name, process, x0), mask_weight(process, x, pred.t, s, y))
         log_p = _pick(pred.log_probs, name)
-        nll = -log_p.gather(-1, x0.unsqueeze(-1)).squeeze(-1)
-        log_q = process.log_posterior(_certain(x0, log_p), x, s_local, t)
-        log_m = process.log_posterior(log_p, x, s_local, t)
-        some = log_q > -torch.inf
-        ratio = torch.where(some, log_q, 0.0) - torch.where(some, log_m, 0.0)
-        kl = (torch.where(some, log_q.exp(), 0.0) * ratio).sum(-1)
-        return torch.where(_fit(later, x), torch.where(_fit(inner, x), kl, nll), kl.new_zeros(()))
+        law, later = step_law(process, x, pred.t, s, y)
+        kl = divergence(law(certain(log_p, x0)), law(log_p))
+        return torch.where(level(later, x), kl, kl.new_zeros(()))
 
     return _each(pred, leaf, x0)
+
+
+def mask_weight(process: Masked, x: Tensor, t: Scalar, s: Scalar, reference: Tensor | None = None) -> Tensor:
+    """(lost_t - lost_s) / lost_t, with which a masked token is decided in the step from t to s: (B,) or (B, L).
+
+    Args:
+        process, x, t, s, reference: as for `step_law`. One at s = 0, zero at t = 0.
+    """
+    t, s, later, inner = _times(process, t, s, x, reference)
+    lost = process.schedule.lost(t)
+    weight = torch.where(inner, (lost - process.schedule.lost(s)) / lost, 1.0)
+    return torch.where(later, weight, 0.0)
+
+
+def step_law(
+    process: Process, x: Tensor, t: Scalar, s: Scalar, reference: Tensor | None = None
+) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """The law of x_s in the step from t to s, for processes other than masked ones.
+
+    Args:
+        process: with posteriors.
+        x: x_t (B, L, ...), long.
+        t, s: times s < t: floats, (B,) or (B, L).
+        reference: what the process knows of each token, or None.
+
+    Returns:
+        A function log p(x_0 | x_t) -> log of sum_{x_0} q(x_s | x_t, x_0) p(x_0 | x_t), (B, L, ..., S) both: the same
+        thing at s = 0; and a boolean (B,) or (B, L), where t > 0. Elsewhere there is no step.
+    """
+    t, s, later, inner = _times(process, t, s, x, reference)
+
+    def law(log_p: Tensor) -> Tensor:
+        return torch.where(level(inner, log_p), process.log_posterior(log_p, x, s, t), log_p)
+
+    return law, later
 
 
 def _nll(pred: TokenPrediction, name: str | None, process: Process, x0: Tensor) -> Tensor:
@@ -155,7 +204,16 @@ def _nll(pred: TokenPrediction, name: str | None, process: Process, x0: Tensor) 
 def _weighted(nll: Tensor, weight: Scalar) -> Tensor:
     """nll times a weight, which is not finite where no token can be masked (t = 0)."""
     weight = torch.as_tensor(weight, dtype=torch.float64, device=nll.device)
-    return nll * _fit(torch.where(torch.isfinite(weight), weight, 0.0), nll).to(nll)
+    return nll * level(torch.where(torch.isfinite(weight), weight, 0.0), nll).to(nll)
+
+
+def _times(
+    process: Process, t: Scalar, s: Scalar, x: Tensor, y: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Both times as each token sees them, and where t > 0 and s > 0; times are usable ones also where they are not."""
+    t, later = _later(process.local(t, y), x)
+    s, inner = _earlier(process.local(s, y), t, later)
+    return t, s, later, inner
 
 
 def _later(t: Scalar, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,15 +231,6 @@ def _earlier(s: Scalar, t: Tensor, later: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(inner, s, 0.5 * t), inner
 
 
-def _fit(c: Tensor, x: Tensor) -> Tensor:
-    return c.reshape(*c.shape, *[1] * (x.ndim - c.ndim))
-
-
-def _certain(x0: Tensor, like: Tensor) -> Tensor:
-    """log p of being sure of x_0."""
-    return torch.full_like(like, -torch.inf).scatter(-1, x0.unsqueeze(-1), 0.0)
-
-
 def _pick(tree: Tree | None, name: str | None) -> Any:
     return tree if name is None or tree is None else tree[name]
 
@@ -191,149 +240,6 @@ def _each(pred: TokenPrediction, function: Callable[..., Tensor], x0: Tree) -> T
     if isinstance(process, ProductProcess):
         return {name: function(pred, name, leaf, x0[name]) for name, leaf in process.leaves.items()}
     return function(pred, None, process, x0)
-
-
-# ---------------------------------------------------------------------- asking a denoiser about corrupted data
-@dataclass(frozen=True)
-class Asked:
-    """Clean data, corrupted and asked about.
-
-    Attributes:
-        pred: what the denoiser says about x_t.
-        x0: the clean tokens, (B, L, ...) or a dictionary of leaves; zero in padding.
-        counts: boolean, like x0: the tokens that count in a loss.
-    """
-
-    pred: TokenPrediction
-    x0: Tree
-    counts: Tree
-
-    def total(self, values: Tree) -> Tensor:
-        """Sum of one number a token over those that count, over all leaves: (B,), float64."""
-
-        def leaf(values: Tensor, counts: Tensor) -> Tensor:
-            return torch.where(counts, values, values.new_zeros(())).flatten(1).sum(1, dtype=torch.float64)
-
-        return torch.stack(leaves(tree_map(leaf, values, self.counts))).sum(0)
-
-    def mean(self, values: Tree, leaf_weights: Mapping[str, float] | None = None) -> Tensor:
-        """Mean of one number a token over those that count, (B,); leaves add, with their weights."""
-        parts = tree_map(_mean, values, self.counts)
-        if not isinstance(parts, dict):
-            return parts
-        if leaf_weights is not None and set(leaf_weights) != set(parts):
-            raise ValueError(f"leaf_weights names {sorted(leaf_weights)}, the state has leaves {sorted(parts)}")
-        return torch.stack([part * (leaf_weights or {}).get(name, 1.0) for name, part in parts.items()]).sum(0)
-
-
-def _mean(values: Tensor, counts: Tensor) -> Tensor:
-    total = torch.where(counts, values, values.new_zeros(())).flatten(1).sum(1)
-    return total / counts.flatten(1).sum(1).clamp_min(1)
-
-
-def ask(
-    denoiser: Any,
-    x0: Tree,
-    t: Tensor,
-    *,
-    noise: Noise | Tree,
-    condition: Mapping[str, Any] | None = None,
-    reference: Tree | None = None,
-    mask: Tree | None = None,
-    known: Tensor | None = None,
-    check: bool = True,
-) -> Asked:
-    """Corrupt clean tokens to time t and ask the denoiser about them.
-
-    Args:
-        denoiser: a `TokenDenoiser`, or guidance around one.
-        x0: clean token ids (B, L, ...), or a dictionary of leaves.
-        t: times (B,), or (B, L) for one time a token.
-        noise: uniforms in (0, 1), float64, like x0; or a `Noise` to draw them from.
-        condition: passed to the network by name.
-        reference: priorities of the tokens, for processes that have them.
-        mask: boolean, True = counts in the loss, of the shape of x0 or of its leading dimensions.
-        known: boolean (B, L); these tokens are given as clean data (time 0) and do not count.
-        check: whether to look at every token (`check_clean`).
-
-    Raises:
-        TypeError: for integer times, masks that are not boolean, tokens that are no integers.
-        ValueError: for shapes that do not fit, tokens out of range, and a mask inside the clean data.
-    """
-    process, batch = denoiser.schedule, batch_size(x0)
-    if not isinstance(t, Tensor) or not t.is_floating_point():
-        came = t.dtype if isinstance(t, Tensor) else type(t).__name__
-        raise TypeError(f"t is a floating-point tensor of shape (B,) or (B, L), got {came}")
-    space = denoiser.space or default_space(x0)
-    space.check(x0)
-    x0 = clean_tokens(process, x0, space) if check else space.project(x0)
-    if known is not None:
-        t = hold_known(t, known)
-    if t.ndim not in (1, 2) or t.shape[0] != batch:
-        raise ValueError(f"t must have shape (B,) or (B, L) with B = {batch}, got {tuple(t.shape)}")
-    if t.ndim == 2 and not space.elementwise:
-        raise ValueError(
-            f"{space!r} needs one time a sample: times that vary inside a sample leave the space; use (B,)"
-        )
-    t = t.to(leaves(x0)[0].device, torch.float64)
-    u = uniforms(noise, space, x0, 0, "noise") if callable(noise) else noise
-
-    def corrupt(process: Process, x0: Tensor, u: Tensor, y: Tensor | None) -> Tensor:
-        if u.shape != x0.shape or u.dtype != torch.float64:
-            raise ValueError(f"need one float64 uniform a token, {tuple(x0.shape)}; got {u.dtype} {tuple(u.shape)}")
-        return process.corrupt(x0, process.local(t, y), u)
-
-    x = space.project(leafwise(process, corrupt, x0, u, reference))
-    pred = denoiser(x, t, **({} if reference is None else {"reference": reference}), **(condition or {}))
-    counts = places(space, x0)
-    if mask is not None:
-        counts = tree_map(lambda c, m: c & _spread(m, c, "a loss mask"), counts, mask)
-    if known is not None:
-        counts = tree_map(lambda c: c & ~_spread(known, c, "known"), counts)
-    return Asked(pred, x0, counts)
-
-
-def _spread(mask: Tensor, like: Tensor, what: str) -> Tensor:
-    if mask.dtype != torch.bool:
-        raise TypeError(f"{what} is a boolean tensor, got {mask.dtype}; use .bool()")
-    if mask.ndim > like.ndim or any(m not in (1, n) for m, n in zip(mask.shape, like.shape, strict=False)):
-        raise ValueError(f"{what} of shape {tuple(mask.shape)} does not fit {tuple(like.shape)}")
-    return _fit(mask, like).to(like.device)
-
-
-def clean_tokens(process: Process | ProductProcess, x0: Tree, space: Space) -> Tree:
-    """The clean tokens, long, zero in padding; refused where they cannot be data.
-
-    Raises:
-        TypeError: for tokens that are no integers.
-        ValueError: for empty sequences, tokens out of range, the mask, and tokens of frequency zero; the message names
-            the first one and its place.
-    """
-    x0, real = space.project(x0), places(space, x0)
-
-    def leaf(process: Process, x0: Tensor, real: Tensor) -> Tensor:
-        process.check(x0, "clean tokens")
-        mask_id = getattr(process, "mask_id", None)
-        if mask_id is not None:
-            _refuse(
-                (x0 == mask_id) & real,
-                x0,
-                f"is the mask of {process!r}, which is no data: the mask is a state of its own beside the data's "
-                f"{process.states - 1} tokens",
-            )
-        if isinstance(process, Marginal):
-            none = torch.tensor([p == 0.0 for p in process.probs], device=x0.device)
-            _refuse(none[x0] & real, x0, f"has frequency zero in {process!r}: take frequencies that cover the data")
-        return x0.long()
-
-    return leafwise(process, leaf, x0, real)
-
-
-def _refuse(bad: Tensor, x0: Tensor, why: str) -> None:
-    where = bad.nonzero()
-    if len(where):
-        place = tuple(where[0].tolist())
-        raise ValueError(f"clean token {int(x0[place])} at {place} {why} ({len(where)} such tokens)")
 
 
 # ---------------------------------------------------------------------- one number a sample
@@ -412,12 +318,22 @@ def discrete_terms(
 ) -> Tensor:
     """`discrete_elbo` of what has been asked at t = step / T."""
     step = step.to(leaves(asked.x0)[0].device)
+    if auxiliary:
+        asked = once(asked)
     loss = asked.mean(step_divergence(asked.pred, asked.x0, (step.double() - 1.0) / T), leaf_weights)
     if auxiliary:
         lam = auxiliary * (2.0 - (step.double() - 1.0) / T) if adaptive else auxiliary
         nll = asked.mean(token_nll(asked.pred, asked.x0), leaf_weights)
         loss = loss + nll * (lam.to(nll) if isinstance(lam, Tensor) else lam)
     return T * loss
+
+
+def once(asked: Asked) -> Asked:
+    """The same with its log-probabilities computed once for several losses; of masked tokens few are needed at all."""
+    process, pred = asked.pred.denoiser.process, asked.pred
+    if any(isinstance(leaf, Masked) for leaf in getattr(process, "leaves", {"": process}).values()):
+        return asked
+    return replace(asked, pred=pred.with_log_probs(pred.log_probs))
 
 
 def check_steps(step: Tensor, T: int) -> None:
@@ -492,7 +408,7 @@ def prior_kl(
     x0 = clean_tokens(denoiser.schedule, x0, space)
     counts = places(space, x0)
     if mask is not None:
-        counts = tree_map(lambda c, m: c & _spread(m, c, "a loss mask"), counts, mask)
+        counts = tree_map(lambda c, m: c & spread(m, c, "a loss mask"), counts, mask)
     values = leafwise(denoiser.schedule, lambda process, x0: prior_divergence(process).to(x0.device)[x0], x0)
     return Asked(None, x0, counts).mean(values, leaf_weights)  # type: ignore[arg-type]
 

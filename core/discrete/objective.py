@@ -24,7 +24,8 @@ from ..training.conditioning import check_null, drop_condition, perturbing
 from ..training.keys import Keys
 from ..training.times import Stratified, TimeSampler, Uniform
 from ..tree import batch_size, leaves
-from .losses import Asked, ask, discrete_terms, path_divergence, unweighted
+from .asked import Asked, ask
+from .losses import discrete_terms, path_divergence, unweighted
 
 __all__ = ["EARLIEST", "TokenObjective"]
 

@@ -39,6 +39,7 @@ from ..spaces import Space, default_space
 from .categorical import uniforms
 from .denoiser import TokenDenoiser
 from .interpolating import Masked
+from .places import places
 from .process import Process
 
 __all__ = ["PathKL", "check_masked", "divergence", "hard_steps", "path_kl", "step_kl"]
@@ -101,7 +102,7 @@ def hard_steps(
         (divergence of the step (B,), the new x (B, L)).
     """
     process = check_masked(denoiser)
-    real = space.project(torch.ones_like(x)).bool()
+    real: Any = places(space, x)
     for i in range(len(times) - 1):
         t, s = times[i], times[i + 1]
         log_p = denoiser(x, t, **condition).log_probs
@@ -146,6 +147,7 @@ def path_kl(
     steps: int,
     seed: int,
     condition: dict[str, Any] | None = None,
+    device: torch.device | str | None = None,
 ) -> PathKL:
     """Sample by ancestral steps and measure how far the paths' law is from the base's.
 
@@ -156,6 +158,7 @@ def path_kl(
         steps: number of equal steps in t. The divergence belongs to that grid; it grows a little with the steps.
         seed: any integer.
         condition: keyword arguments of both networks.
+        device: of the samples; default that of the model's parameters, the CPU where it has none.
 
     Raises:
         TypeError, ValueError: for processes that are not masked, or not the same.
@@ -164,12 +167,18 @@ def path_kl(
     if check_masked(base, "base") != process:
         raise ValueError(f"paths of {process!r} and of {base.process!r} cannot be compared: give the same process")
     check_condition(condition or {})
-    x = torch.full(tuple(shape), process.mask)
+    x = torch.full(tuple(shape), process.mask, device=_device(denoiser.network) if device is None else device)
     process.check(x)
     space = denoiser.space or default_space(x)
     x = space.project(x)
-    total = torch.zeros(len(x), dtype=torch.float64)
+    total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     noise = SlotNoise(seed, range(len(x)))
     for kl, new in hard_steps(denoiser, base, x, grids.uniform(steps).times, noise, space, condition or {}):
         total, x = total + kl.double(), new
     return PathKL(x, total)
+
+
+def _device(network: Any) -> torch.device:
+    """Where a network's parameters are."""
+    first = next(network.parameters(), None) if isinstance(network, torch.nn.Module) else None
+    return torch.device("cpu") if first is None else first.device

@@ -28,14 +28,16 @@ tokens are near x_0. Here f = -beta_dot (d - mean d), so that tokens jump closer
 
     u(x -> y) = p_t(y | x_0) beta_dot [d(x, x_0) - d(y, x_0)]_+.
 
-The model's rate is the mean of u over p(x_0 | x_t).
+The model's rate is the mean of u over p(x_0 | x_t). With the exact p(x_0 | x_t) its chain has the right marginals and
+ends in the law of the data. But the rates given x_0 are not the reversal of one chain for all x_0 (where a token has
+been says more about x_0 than where it is), so that likelihood bounds are not tight: see `losses`.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, NoReturn
 
 import torch
@@ -43,7 +45,9 @@ from torch import Tensor
 
 from ..schedules import maths as m
 from ..schedules.maths import Scalar
-from .categorical import categorical
+from .categorical import BLOCK, categorical
+from .certain import certain
+from .interpolating import REACHED
 from .keep import Keep, keep_of
 from .process import Process, level
 
@@ -51,6 +55,9 @@ __all__ = ["MetricPath", "MixturePath", "TokenPath", "kinetic_energy"]
 
 HUGE = 1e150
 """Stands for infinity in beta and its derivative at t = 0: products with zero stay zero."""
+
+LEAST = 1e-250
+"""Smallest mean of rates whose logarithm is taken: its inverse times what rates are is a number, too."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,13 @@ class TokenPath(Process):
         Args:
             x0, x: token ids (...), long.
             t: a float, (B,) or (B, L).
+        """
+        raise NotImplementedError
+
+    def log_reverse_rate(self, log_p: Tensor, x: Tensor, t: Scalar) -> Tensor:
+        """log of `reverse_rate`, -inf where that is zero: (..., S), float64.
+
+        Rates of confident predictions are too small for float32; here what matters of them is left.
         """
         raise NotImplementedError
 
@@ -151,7 +165,7 @@ class MixturePath(TokenPath):
         object.__setattr__(self, "states", len(probs))
         object.__setattr__(self, "keep", None if self.keep is None else keep_of(self.keep))
         super().__post_init__()
-        if isinstance(self.keep, Keep) and float(self.keep.alpha(1.0)) > 1e-2:
+        if isinstance(self.keep, Keep) and float(self.keep.alpha(1.0)) > REACHED:
             raise ValueError(f"{self.keep!r} leaves {float(self.keep.alpha(1.0)):.3g} of the data at t = 1")
 
     @cached_property
@@ -201,10 +215,16 @@ class MixturePath(TokenPath):
         out = torch.zeros((*x0.shape, self.states), dtype=torch.float64, device=x0.device)
         return out.scatter(-1, x0.long().unsqueeze(-1), hazard.unsqueeze(-1))
 
-    def reverse_rate(self, log_p: Tensor, x: Tensor, t: Scalar) -> Tensor:
+    def _hazards(self, t: Scalar, log_p: Tensor) -> Tensor:
+        """`_hazard`, so that it multiplies (..., S); float64."""
         hazard = self._hazard(t)
-        hazard = hazard.reshape(*hazard.shape[:-1], *[1] * (log_p.ndim - hazard.ndim), self.states)
-        return (log_p.exp() * hazard.to(log_p)).scatter(-1, x.unsqueeze(-1), 0.0)
+        return hazard.reshape(*hazard.shape[:-1], *[1] * (log_p.ndim - hazard.ndim), self.states).to(log_p.device)
+
+    def reverse_rate(self, log_p: Tensor, x: Tensor, t: Scalar) -> Tensor:
+        return (log_p.exp() * self._hazards(t, log_p).to(log_p)).scatter(-1, x.unsqueeze(-1), 0.0)
+
+    def log_reverse_rate(self, log_p: Tensor, x: Tensor, t: Scalar) -> Tensor:
+        return (log_p.double() + self._hazards(t, log_p).log()).scatter(-1, x.unsqueeze(-1), -torch.inf)
 
     def log_probs(self, logits: Tensor, x: Tensor) -> Tensor:
         """A token that the prior never gives is the data's."""
@@ -212,7 +232,7 @@ class MixturePath(TokenPath):
         if min(self.probs) > 0.0:
             return log_p
         known = (self._p0.to(x.device)[x] == 0.0).unsqueeze(-1)
-        return torch.where(known, torch.full_like(log_p, -torch.inf).scatter(-1, x.unsqueeze(-1), 0.0), log_p)
+        return torch.where(known, certain(log_p, x), log_p)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -220,8 +240,13 @@ class MetricPath(TokenPath):
     """p_t(x | x_0) = softmax(-beta(t) d(x, x_0)) with beta = c ((1 - t) / t)^a: tokens come nearer, step by step.
 
     For states that have neighbours: intensities, bins, codes with an embedding. What is held is the table of distances,
-    8 S^2 bytes, and as much again for the marginals at a time. The mean of the rates over p(x_0 | x_t) costs S^2 for
-    each token (for each value among them, where many are equal); samplers with `target="draw"` need rows only, S.
+    8 S^2 bytes.
+
+    The mean of the rates over p(x_0 | x_t) costs of the order of S^2 for each token: a matrix (S, S) for every pair of
+    time and value of x_t, which serves all tokens that share it, and S^2 exponentials for every time. So one time for a
+    batch is cheapest, one a sample costs more, one a token most. Beside its result some blocks of `BLOCK` numbers are
+    held, and nothing for the backward pass, which forms the matrices again. Samplers with `target="draw"` need rows
+    only, of order S a token.
 
     A step of a sampler sees the smaller of beta_dot(t) (t - s) and beta(s) - beta(t). For a >= 1 that is the former,
     rate times length; for a < 1 beta_dot is infinite at t = 1, and the latter counts at first.
@@ -326,11 +351,8 @@ class MetricPath(TokenPath):
         d = self.distances.to(x0.device)[x0.long()]
         return (-level(self.beta_of(t), d) * d).log_softmax(-1)
 
-    def marginal(self, t: float) -> Tensor:
-        return _marginal(self, float(t)).clone()
-
     def derivative(self, t: float) -> Tensor:
-        p, d = _marginal(self, float(t)), self.distances
+        p, d = self.marginal(float(t)), self.distances
         return p * (self.beta_dot(t) * (d - (p * d).sum(1, keepdim=True)))
 
     def _nearer(self, x0: Tensor, x: Tensor, t: Scalar) -> Tensor:
@@ -346,35 +368,88 @@ class MetricPath(TokenPath):
         nearer = self._nearer(x0, x, t)
         return nearer * level(self._gain(s, t), nearer)
 
-    def _mean(self, log_p: Tensor, x: Tensor, t: Scalar, factor: Scalar) -> Tensor:
-        """factor times the mean of `_nearer` over p(x_0): one product of matrices for each value of x and time."""
-        d = self.distances.to(x.device)
-        p, ids = log_p.reshape(-1, self.states), x.reshape(-1)
-        out = torch.empty_like(p)
-        if isinstance(t, Tensor):
-            times = level(t, x).expand(x.shape).reshape(-1)
-            factors = level(factor, x).expand(x.shape).reshape(-1)
-        for value in times.unique().tolist() if isinstance(t, Tensor) else [t]:
-            table = _marginal(self, float(value)).to(x.device)
-            now = times == value if isinstance(t, Tensor) else torch.ones_like(ids, dtype=torch.bool)
-            for token in ids[now].unique().tolist():
-                which = now & (ids == token)
-                nearer = table * (d[:, token : token + 1] - d).clamp_min(0.0)
-                rates = p[which].double().exp() @ nearer
-                rates = rates * (factors[which, None] if isinstance(t, Tensor) else factor)
-                out[which] = rates.clamp_max(torch.finfo(out.dtype).max).to(out.dtype)
-        return out.reshape(log_p.shape)
+    def _mean(self, log_p: Tensor, x: Tensor, t: Scalar) -> Tensor:
+        """The mean of `_nearer` over p(x_0): (..., S), float64."""
+        rows = log_p.reshape(-1, self.states).double().exp()
+        times, at = torch.as_tensor(t, dtype=torch.float64, device=x.device).unique(return_inverse=True)
+        at = level(at, x).expand(x.shape).reshape(-1)
+        mean: Tensor = _Mean.apply(rows, self, x.reshape(-1).long(), times, at, False)
+        return mean.reshape(log_p.shape)
+
+    def _rates(self, log_p: Tensor, x: Tensor, t: Scalar, factor: Scalar) -> Tensor:
+        rates = self._mean(log_p, x, t)
+        return (rates * level(factor, rates)).clamp_max(torch.finfo(log_p.dtype).max).to(log_p.dtype)
 
     def reverse_rate(self, log_p: Tensor, x: Tensor, t: Scalar) -> Tensor:
-        return self._mean(log_p, x, t, self.beta_dot(t))
+        return self._rates(log_p, x, t, self.beta_dot(t))
 
     def reverse_jumps(self, log_p: Tensor, x: Tensor, s: Scalar, t: Scalar) -> Tensor:
-        return self._mean(log_p, x, t, self._gain(s, t))
+        return self._rates(log_p, x, t, self._gain(s, t))
+
+    def log_reverse_rate(self, log_p: Tensor, x: Tensor, t: Scalar) -> Tensor:
+        """As the base says. The mean is formed in float64: below 1e-250 its logarithm reads -inf."""
+        mean, factor = self._mean(log_p, x, t), level(self.beta_dot(t), log_p)
+        some = mean > LEAST
+        return torch.where(some, torch.where(some, mean, 1.0).log() + m.log(factor), -torch.inf)
 
 
-@lru_cache(maxsize=4)
-def _marginal(path: MetricPath, t: float) -> Tensor:
-    return path.log_rows(torch.arange(path.states), t).exp()
+class _Mean(torch.autograd.Function):
+    """rows @ M for each token, M[x_0, y] = p_t(y | x_0) [d(x, x_0) - d(y, x_0)]_+; linear, so its gradient is g @ M^T.
+
+    Args (of `apply`):
+        rows: (N, S), float64.
+        path: gives p_t and d.
+        x: tokens (N,).
+        times: the different times (T,), float64; at: which of them each token has, (N,).
+        transposed: multiply by M^T.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, path: MetricPath, x: Tensor, times: Tensor, at: Tensor, transposed: bool
+    ) -> Tensor:
+        ctx.rest = path, x, times, at, transposed
+        states, d = path.states, path.distances.to(rows.device)
+        ids = torch.arange(states, device=rows.device)
+        out, size = torch.empty_like(rows), max(1, BLOCK // states**2)
+        order, pair, start, count = _groups(at * states + x, states)
+        first = 0
+        for k, groups in enumerate(
+            (pair // states // size).bincount().tolist()
+        ):  # blocks of times, sorted as pairs are
+            here = times[k * size : (k + 1) * size]
+            tables = path.log_rows(ids.expand(len(here), states), here).exp()
+            alike = first + count[first : first + groups].argsort()  # in number of tokens: little is padded
+            first += groups
+            for part in alike.split(max(1, size // 8)):
+                nearer = torch.sub(d.T[pair[part] % states].unsqueeze(-1), d).clamp_min_(0.0)
+                nearer *= tables if len(here) == 1 else tables[pair[part] // states - k * size]
+                place = torch.arange(int(count[part[-1]]), device=rows.device)
+                real = place < count[part, None]
+                which = order[torch.where(real, start[part, None] + place, 0)]
+                made = torch.bmm(rows[which], nearer.mT if transposed else nearer)
+                out[which[real]] = made[real]
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
+        path, x, times, at, transposed = ctx.rest
+        return _Mean.apply(grad[0], path, x, times, at, not transposed), None, None, None, None, None
+
+
+def _groups(pair: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Tokens with the same number in `pair` (N,), in groups of `most` at most.
+
+    Returns:
+        order (N,) of the tokens by group; of each group its number, its first place in that order and its size.
+    """
+    order = pair.argsort()
+    ids, count = pair[order].unique_consecutive(return_counts=True)
+    pieces = (count + most - 1) // most
+    rank = torch.arange(int(pieces.sum()), device=pair.device) - (pieces.cumsum(0) - pieces).repeat_interleave(pieces)
+    start = (count.cumsum(0) - count).repeat_interleave(pieces) + rank * most
+    size = (count.repeat_interleave(pieces) - rank * most).clamp_max(most)
+    return order, ids.repeat_interleave(pieces), start, size
 
 
 def kinetic_energy(path: TokenPath, panels: int = 400) -> Tensor:

@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from scidiffuse.core.discrete import Marginal, Masked, MaskUniform, TokenDenoiser, Uniform
+from scidiffuse.core.discrete.asked import ask
 from scidiffuse.core.discrete.contrastive import (
     ContrastiveObjective,
     bounded_contrast,
     other_samples,
     shuffled_chunks,
 )
-from scidiffuse.core.discrete.losses import ask, step_divergence, token_nll
+from scidiffuse.core.discrete.losses import step_divergence, token_nll
 from scidiffuse.core.discrete.objective import TokenObjective
 from scidiffuse.core.discrete.step_times import ImportanceObjective
 from scidiffuse.core.training import Keys
@@ -100,6 +101,40 @@ def test_the_term_is_the_formula(process):
     masked = (asked.pred.x == process.mask).double()
     nll = -(denoiser.network(X, t)[..., :K].log_softmax(-1).gather(-1, z[:, 0, :, None])).squeeze(-1)
     assert torch.allclose(step_divergence(asked.pred, z[:, 0], s), masked * nll * (0.1 / t)[:, None])
+
+
+@every_process
+@pytest.mark.parametrize("stepwise", [True, False])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 2.0])
+def test_value_and_gradient_are_those_of_the_minimum_written_out(process, stepwise, scale):
+    """One graph a negative, as the formula stands; at scale 0 and bound 1 all negatives cost exactly the bound."""
+    logits = scale * torch.randn(B, L, process.states, generator=torch.Generator().manual_seed(5)).double()
+    t = torch.tensor([0.05, 0.2, 0.3, 0.6, 0.8, 1.0], dtype=torch.float64)
+    s = torch.cat([torch.zeros(1).double(), t[1:] - 0.1]) if stepwise else None  # the first sample's first step
+    z = torch.cat([shuffled_chunks(X, KEYS.uniforms("z", 3), 4), X[:, None]], 1)
+    real = torch.ones(B, L, dtype=torch.bool)
+    real[:, -2:] = False
+    both = []
+    for written_out in (True, False):
+        leaf = logits.clone().requires_grad_()
+        asked = ask(TokenDenoiser(lambda x, t, leaf=leaf: 1.0 * leaf, process), X, t, noise=KEYS.noise, mask=real)
+        if not written_out:
+            value = bounded_contrast(asked, z, s, bound=1.0)
+        else:
+            blind = asked.pred.with_log_probs(process.log_probs(0.0 * leaf.detach(), asked.pred.x))
+            undecided = asked.counts & (asked.pred.x == process.mask) if isinstance(process, Masked) else asked.counts
+            value = 0.0
+            for one in z.unbind(1):
+                cost, limit = (
+                    asked.mean(token_nll(p, one) if s is None else step_divergence(p, one, s))
+                    for p in (asked.pred, blind)
+                )
+                differs = ((one != X) & undecided).any(1)
+                value = value + torch.where(differs, torch.minimum(cost, limit), 0.0) / 4
+        (value * torch.arange(1.0, B + 1)).sum().backward()
+        both.append((value.detach(), leaf.grad))
+    torch.testing.assert_close(*both, rtol=1e-12, atol=1e-14)
+    assert float(both[0][0].min()) >= 0 and float(both[0][1].abs().max()) > 0
 
 
 @every_process

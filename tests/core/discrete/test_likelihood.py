@@ -6,11 +6,21 @@ import math
 import pytest
 import torch
 
-from scidiffuse.core.discrete import Marginal, Masked, MaskUniform, ProductProcess, TokenDenoiser, Uniform
-from scidiffuse.core.discrete.closed_form import Sequences
-from scidiffuse.core.discrete.likelihood import bits_per_token
+from scidiffuse.core.discrete import (
+    Marginal,
+    Masked,
+    MaskUniform,
+    MetricPath,
+    MixturePath,
+    ProductProcess,
+    TokenDenoiser,
+    Uniform,
+)
+from scidiffuse.core.discrete.closed_form import Sequences, all_states
+from scidiffuse.core.discrete.likelihood import _Estimate, bits_per_token
 from scidiffuse.core.discrete.losses import path_divergence, step_divergence, token_nll
 from scidiffuse.core.discrete.priority import PriorityMasked
+from scidiffuse.core.noise import SlotNoise
 
 K = 3
 LAW = Sequences.random(K, 3, seed=1)
@@ -104,10 +114,54 @@ def test_bounds_of_exact_networks(process, bound):
     assert result.interval == (result.bits - 1.96 * result.error, result.bits + 1.96 * result.error)
 
 
+@pytest.mark.parametrize(
+    "process", [MixturePath(probs=(1.0, 1.0, 1.0)), MetricPath.ordinal(K, c=2.0)], ids=["mixture", "metric"]
+)
+def test_paths_say_that_their_bound_is_not_tight(process):
+    """The exact denoiser of a path, whose chain samples the law, costs more than the law's entropy."""
+    hot = torch.nn.functional.one_hot(LAW.support, K).double()
+
+    def network(x, t):
+        rows = process.log_rows(LAW.support.expand(len(x), -1, -1), t)
+        q = rows.gather(-1, x[:, None, :, None].expand(-1, len(LAW.support), -1, 1)).squeeze(-1).sum(-1)
+        return torch.einsum("bn,nls->bls", (q + LAW.probs.log()).softmax(1), hot).log()
+
+    x0 = LAW.sample(600, seed=2)
+    denoiser = TokenDenoiser(network, process, label=lambda process, t: t)
+    assert torch.allclose(denoiser(x0, 0.3).probs, LAW.denoiser(process)(x0, 0.3).probs, atol=1e-12)
+    result = bits_per_token(denoiser, x0, seed=1, draws=24)
+    spread = float((result.per_sequence - TRUE[LAW.index(x0)]).std()) / math.sqrt(len(x0))
+    assert "not tight" in result.protocol and "not tight" in str(result)
+    assert result.bits > LAW.bits(x0) + 0.1 + 4.5 * spread
+    for other in (Masked(K + 1), *OTHERS):
+        for bound in ("continuous", "discrete"):
+            options = {"T": 2} if bound == "discrete" else {}
+            assert "tight" not in bits_per_token(exact(other), x0[:2], seed=1, draws=2, bound=bound, **options).protocol
+
+
+def test_times_are_on_the_device_of_the_data():
+    """What the denoiser is asked, for data on a device that holds no numbers; also where tokens are given."""
+
+    class Seen(Exception):
+        pass
+
+    class Spy(TokenDenoiser):
+        def __call__(self, x, t, **rest):
+            raise Seen(x.device.type, t.device.type)
+
+    x0 = torch.zeros(2, 3, dtype=torch.long, device="meta")
+    for partial in (False, True):
+        estimate = _Estimate(Spy(None, Uniform(K)), x0, x0 == 0, SlotNoise(0, range(2)), None, {}, 4, partial)
+        for call in (lambda e: e.start(0.1), lambda e: e.time(0, 0.1), lambda e: e.step(0, 5)):
+            with pytest.raises(Seen) as caught:
+                call(estimate)
+            assert caught.value.args == ("meta", "meta")
+
+
 def discrete_gap(process, T):
     """What T steps cost beyond the entropy, bits a token, by enumeration."""
     denoiser, total = LAW.denoiser(process), 0.0
-    x = torch.tensor(list(itertools.product(range(process.states), repeat=3)))
+    x = all_states(process.states, 3)
     for k in range(1, T + 1):
         pred = denoiser(x, k / T)
         q = LAW.likelihood(process, x, k / T)  # (N, x_0)
@@ -225,7 +279,7 @@ def test_first_time_of_the_path_bound_costs_little():
     """The integral from t0 with the tokens decided at once there, against the whole integral: order t0^2."""
     process, law = Uniform(K), Sequences.random(K, 2, seed=3)
     denoiser = law.denoiser(process)
-    x = torch.tensor(list(itertools.product(range(K), repeat=2)))
+    x = all_states(K, 2)
 
     def mean(t, values):
         pred, q = denoiser(x, t), law.likelihood(process, x, t)

@@ -1,19 +1,26 @@
 """Losses of tokens: bounds are equalities where they must be, by enumeration; masks, padding, gradients, refusals."""
 
-import itertools
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from scidiffuse.core.discrete import Marginal, Masked, MaskUniform, ProductProcess, TokenDenoiser, Uniform
+from scidiffuse.core.discrete import (
+    Marginal,
+    Masked,
+    MaskUniform,
+    MetricPath,
+    MixturePath,
+    ProductProcess,
+    TokenDenoiser,
+    Uniform,
+)
+from scidiffuse.core.discrete.asked import ask
 from scidiffuse.core.discrete.categorical import uniforms
-from scidiffuse.core.discrete.closed_form import Sequences
+from scidiffuse.core.discrete.closed_form import Sequences, all_states
 from scidiffuse.core.discrete.keep import Exponential
 from scidiffuse.core.discrete.losses import (
-    ask,
     continuous_elbo,
     cross_entropy,
     discrete_elbo,
@@ -23,6 +30,7 @@ from scidiffuse.core.discrete.losses import (
     step_divergence,
     token_nll,
 )
+from scidiffuse.core.discrete.paths import TokenPath
 from scidiffuse.core.discrete.priority import PriorityMasked
 from scidiffuse.core.noise import SlotNoise
 from scidiffuse.core.spaces import Graph, Product
@@ -38,10 +46,14 @@ PROCESSES = [
 ]
 IDS = ["masked", "masked-cosine", "uniform", "marginal", "mask-uniform"]
 every_process = pytest.mark.parametrize("process", PROCESSES, ids=IDS)
-
-
-def states(process, length):
-    return torch.tensor(list(itertools.product(range(process.states), repeat=length)))
+PATHS = [
+    MixturePath(probs=(0.5, 0.3, 0.2)),
+    MixturePath(probs=(1.0, 1.0, 1.0), keep="linear"),
+    MetricPath.ordinal(K, a=1.0, c=2.0),
+]
+PATH_IDS = ["mixture", "mixture-linear", "metric"]
+every_path = pytest.mark.parametrize("process", PATHS, ids=PATH_IDS)
+every_rate = pytest.mark.parametrize("process", PROCESSES + PATHS, ids=IDS + PATH_IDS)
 
 
 def corruption(process, x0, x, t, reference=None):
@@ -55,7 +67,7 @@ def corruption(process, x0, x, t, reference=None):
 
 def expected(law, denoiser, process, t, values, reference=None):
     """E_{q(x_t | x_0)} of values(pred, x0) summed over the tokens, for every x_0 of the support: (N,)."""
-    x = states(process, law.length)
+    x = all_states(process.states, law.length)
     asked = {} if reference is None else {"reference": reference.expand(len(x), -1)}
     pred = denoiser(x, t, **asked)
     out = []
@@ -91,6 +103,16 @@ def test_path_bound_of_a_wrong_denoiser_is_larger(process):
     bound = integral(law, other.denoiser(process), process, 24)
     assert float((law.probs * (bound + law.probs.log())).sum()) > 0.1
     assert torch.allclose(bound, -other.probs.log(), atol=2e-4)  # it is the exact denoiser of the other law
+
+
+@every_path
+def test_path_bounds_of_paths_are_not_tight(process):
+    """The exact denoiser samples the law (`samplers.test_ctmc`), and pays more than -log p(x_0) for every x_0."""
+    law = Sequences.random(K, 2, seed=2)
+    denoiser = law.denoiser(process)
+    bound = integral(law, denoiser, process, 24)
+    gap = float((law.probs * (bound + law.probs.log())).sum()) / 2 / math.log(2)
+    assert bool((bound > 0.2 - law.probs.log()).all()) and 0.29 < gap < 0.33  # bits a token; the law has 1.04
 
 
 def test_priorities_change_the_way_and_not_the_likelihood():
@@ -186,7 +208,7 @@ def test_many_steps_are_the_continuous_loss(process):
     )
 
 
-@every_process
+@every_rate
 def test_losses_are_means_of_the_numbers_a_token(process):
     denoiser, x0 = ragged(process)
     t, noise = torch.linspace(0.3, 0.9, 5, dtype=torch.float64), SlotNoise(0, range(5))
@@ -196,6 +218,8 @@ def test_losses_are_means_of_the_numbers_a_token(process):
     undecided = asked.pred.x == K if isinstance(process, Masked) else torch.ones_like(x0, dtype=torch.bool)
     mean = torch.where(undecided, nll, 0).sum(1) / undecided.sum(1).clamp_min(1)
     assert torch.allclose(cross_entropy(denoiser, x0, t, noise=noise), mean)
+    if isinstance(process, TokenPath):
+        return
     step = torch.tensor([1, 3, 5, 8, 10])
     asked = ask(denoiser, x0, step / 10, noise=noise)
     plain = discrete_elbo(denoiser, x0, step, 10, noise=noise)
@@ -207,7 +231,7 @@ def test_losses_are_means_of_the_numbers_a_token(process):
     assert torch.allclose(both, plain + 0.1 * (2 - (step - 1) / 10) * nll)
 
 
-@every_process
+@every_rate
 def test_padding_given_tokens_and_loss_masks(process):
     """Padding changes nothing; tokens that are given are seen clean and, as masked ones, do not count."""
     denoiser, x0 = ragged(process)
@@ -229,23 +253,27 @@ def test_padding_given_tokens_and_loss_masks(process):
     assert torch.allclose(continuous_elbo(denoiser, x0, t, noise=u, known=known), value[:, ::2].mean(1))
     everywhere = path_divergence(ask(denoiser, x0, t, noise=u).pred, x0)
     assert torch.allclose(continuous_elbo(denoiser, x0, t, noise=u, mask=~known), everywhere[:, ::2].mean(1))
+    if isinstance(process, TokenPath):
+        return
     step = torch.tensor([1, 2, 4, 7, 10])
     inner = discrete_elbo(denoiser, x0, step, 10, noise=u, known=known)
     assert torch.allclose(inner, discrete_elbo(denoiser, x0, step, 10, noise=u, mask=~known))
 
 
-@every_process
+@every_rate
 def test_times_a_token_are_those_times(process):
     denoiser, x0 = ragged(process)
     t = torch.linspace(0.05, 0.95, 20, dtype=torch.float64).reshape(5, 4)
     u = torch.rand(5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     pred = ask(denoiser, x0, t, noise=u).pred
-    together, steps = path_divergence(pred, x0), step_divergence(pred, x0, 0.7 * t)
+    together = path_divergence(pred, x0)
+    steps = None if isinstance(process, TokenPath) else step_divergence(pred, x0, 0.7 * t)
     for j in range(4):
         one = ask(denoiser, x0, t[:, j].contiguous(), noise=u).pred
         assert torch.equal(one.x[:, j], pred.x[:, j])
         assert torch.allclose(path_divergence(one, x0)[:, j], together[:, j])
-        assert torch.allclose(step_divergence(one, x0, 0.7 * t[:, j])[:, j], steps[:, j])
+        if steps is not None:
+            assert torch.allclose(step_divergence(one, x0, 0.7 * t[:, j])[:, j], steps[:, j])
 
 
 def test_leaves_of_product_states_add():
@@ -286,7 +314,7 @@ def test_prior_term():
 
 
 # ---------------------------------------------------------------------- gradients
-@every_process
+@every_rate
 def test_gradients_are_those_of_differences_and_finite(process):
     """Also where posteriors hold -inf, at the first step, and at tokens that are given (time 0)."""
     _, x0 = ragged(process, b=4)
@@ -298,29 +326,60 @@ def test_gradients_are_those_of_differences_and_finite(process):
     def losses(logits):
         denoiser = TokenDenoiser(lambda x, t: logits, process)
         t = torch.tensor([0.01, 0.3, 0.6, 0.99], dtype=torch.float64)
-        return torch.stack(
-            [
-                continuous_elbo(denoiser, x0, t, noise=u, known=known),
-                discrete_elbo(denoiser, x0, step, 10, noise=u, known=known, auxiliary=0.1, adaptive=True),
-                cross_entropy(denoiser, x0, t, noise=u),
-            ]
-        )
+        out = [continuous_elbo(denoiser, x0, t, noise=u, known=known), cross_entropy(denoiser, x0, t, noise=u)]
+        if not isinstance(process, TokenPath):
+            out.append(discrete_elbo(denoiser, x0, step, 10, noise=u, known=known, auxiliary=0.1, adaptive=True))
+        return torch.stack(out)
 
     assert torch.autograd.gradcheck(losses, logits.requires_grad_(), eps=1e-6, atol=1e-5, fast_mode=True)
 
 
-@every_process
+@every_rate
 def test_gradients_in_float32_with_extreme_logits(process):
     _, x0 = ragged(process, b=4)
     logits = (60 * torch.randn(4, 4, process.states, generator=torch.Generator().manual_seed(3))).requires_grad_()
     denoiser = TokenDenoiser(lambda x, t: logits, process)
     step = torch.tensor([1, 2, 7, 10])
     noise = SlotNoise(0, range(4))
-    loss = continuous_elbo(denoiser, x0, step / 10 - 0.05, noise=noise) + discrete_elbo(
-        denoiser, x0, step, 10, noise=noise, auxiliary=0.1
-    )
+    loss = continuous_elbo(denoiser, x0, step / 10 - 0.05, noise=noise)
+    if not isinstance(process, TokenPath):
+        loss = loss + discrete_elbo(denoiser, x0, step, 10, noise=noise, auxiliary=0.1)
     loss.sum().backward()
     assert bool(torch.isfinite(loss).all()) and bool(torch.isfinite(logits.grad).all())
+
+
+@every_path
+@pytest.mark.parametrize("spread", [20.0, 60.0, 600.0])
+def test_paths_of_confident_float32_networks(process, spread):
+    """Twenty batches: losses and gradients are those of float64 logits, where rates are too small for float32."""
+    g = torch.Generator().manual_seed(5)
+    for k in range(20):
+        x0, raw = torch.randint(K, (4, 6), generator=g), spread * torch.randn(4, 6, K, generator=g)
+        t, both = torch.rand(4, generator=g).double() * 0.98 + 0.01, []
+        for dtype in (torch.float32, torch.float64):
+            logits = raw.to(dtype, copy=True).requires_grad_()
+            denoiser = TokenDenoiser(lambda x, t, logits=logits: logits, process)
+            loss = continuous_elbo(denoiser, x0, t, noise=SlotNoise(k, range(4)))
+            loss.sum().backward()
+            assert loss.dtype == dtype and bool(torch.isfinite(loss).all())
+            assert bool(torch.isfinite(logits.grad).all())
+            both.append((loss.detach().double(), logits.grad.double()))
+        torch.testing.assert_close(both[0], both[1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("process", [MixturePath(probs=(0.5, 0.5)), MetricPath.ordinal(2, c=0.7)], ids=repr)
+@pytest.mark.parametrize("surprise", [3.0, 900.0, 1e4])
+def test_one_way_to_jump_costs_its_logarithm(process, surprise):
+    """Of two states only the other can be jumped to: D_t = Rev_0 (p - 1 - log p), also where p is zero in float64."""
+    logits = torch.tensor([[[0.0, -surprise]]], dtype=torch.float64, requires_grad=True)
+    x, x0, t = torch.tensor([[0]]), torch.tensor([[1]]), torch.tensor([0.4], dtype=torch.float64)
+    value = path_divergence(TokenDenoiser(lambda x, t: logits, process)(x, t), x0)
+    value.sum().backward()
+    rate = process.conditional_rate(x0, x, 0.4)[0, 0, 1]
+    log_p = logits.detach().log_softmax(-1)[0, 0, 1]
+    torch.testing.assert_close(value[0, 0].detach(), rate * (log_p.exp() - 1 - log_p), rtol=1e-12, atol=0)
+    slope = rate * (log_p.exp() - 1) * (1 - log_p.exp())
+    torch.testing.assert_close(logits.grad[0, 0], torch.stack([-slope, slope]), rtol=1e-10, atol=0)
 
 
 def test_masked_losses_leave_known_tokens_alone():
@@ -337,51 +396,6 @@ def test_masked_losses_leave_known_tokens_alone():
 
 
 # ---------------------------------------------------------------------- refusals
-def test_data_that_are_none():
-    t, noise = torch.tensor([0.5]), torch.full((1, 3), 0.5).double()
-    denoiser = TokenDenoiser(lambda x, t: torch.zeros(*x.shape, 4), Masked(4, mask_id=0))
-    with pytest.raises(ValueError, match=r"clean token 0 at \(0, 1\) is the mask"):
-        continuous_elbo(denoiser, torch.tensor([[1, 0, 2]]), t, noise=noise)
-    padded = denoiser.on(MaskedSpace(torch.tensor([[True, False, True]])))
-    assert float(continuous_elbo(padded, torch.tensor([[1, 0, 2]]), t, noise=torch.zeros(1, 3).double())) > 0
-    with pytest.raises(ValueError, match=r"token 7 at \(0, 2\) is out of range"):
-        continuous_elbo(denoiser, torch.tensor([[1, 1, 7]]), t, noise=noise)
-    with pytest.raises(ValueError, match="at least one token"):
-        continuous_elbo(denoiser, torch.zeros(1, 0, dtype=torch.long), t, noise=noise[:, :0])
-    with pytest.raises(TypeError, match="integer ids"):
-        continuous_elbo(denoiser, torch.rand(1, 3), t, noise=noise)
-    rare = TokenDenoiser(lambda x, t: torch.zeros(*x.shape, 3), Marginal(probs=(0.5, 0.0, 0.5)))
-    with pytest.raises(ValueError, match=r"clean token 1 at \(0, 2\) has frequency zero"):
-        continuous_elbo(rare, torch.tensor([[0, 2, 1]]), t, noise=noise)
-    small = replace(Masked(4), mask_id=3)
-    x = torch.tensor([[1, 0, 2]], dtype=torch.uint8)
-    assert float(continuous_elbo(TokenDenoiser(denoiser.network, small), x, t, noise=0 * noise)) > 0
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "match"),
-    [
-        ({"t": torch.tensor([1, 2])}, TypeError, "floating-point"),
-        ({"t": torch.rand(3)}, ValueError, r"B = 2, got \(3,\)"),
-        ({"t": torch.tensor([0.5, 1.5])}, ValueError, "outside"),
-        ({"noise": torch.zeros(2, 3).double()}, ValueError, "one float64 uniform a token"),
-        ({"noise": torch.zeros(2, 4)}, ValueError, "torch.float32"),
-        ({"mask": torch.ones(2, 4)}, TypeError, "boolean"),
-        ({"mask": torch.ones(2, 3, dtype=torch.bool)}, ValueError, "does not fit"),
-        ({"known": torch.ones(2, 4)}, TypeError, "boolean"),
-    ],
-)
-def test_bad_arguments(change, error, match):
-    denoiser = TokenDenoiser(lambda x, t: torch.zeros(*x.shape, 4), Masked(4))
-    arguments = {
-        "x0": torch.zeros(2, 4, dtype=torch.long),
-        "t": torch.tensor([0.3, 0.6]),
-        "noise": torch.full((2, 4), 0.5).double(),
-    }
-    with pytest.raises(error, match=match):
-        continuous_elbo(denoiser, **(arguments | change))
-
-
 @pytest.mark.parametrize(
     ("step", "T", "error", "match"),
     [
@@ -395,12 +409,3 @@ def test_bad_steps(step, T, error, match):
     denoiser = TokenDenoiser(lambda x, t: torch.zeros(*x.shape, 4), Masked(4))
     with pytest.raises(error, match=match):
         discrete_elbo(denoiser, torch.zeros(2, 4, dtype=torch.long), step, T, noise=SlotNoise(0, range(2)))
-
-
-def test_a_graph_has_one_time():
-    nodes = torch.ones(2, 3, dtype=torch.bool)
-    denoiser = TokenDenoiser(lambda x, t: torch.zeros(*x.shape, 2), Uniform(2), Graph(nodes))
-    with pytest.raises(ValueError, match="one time a sample"):
-        continuous_elbo(
-            denoiser, torch.zeros(2, 3, 3, dtype=torch.long), torch.rand(2, 3), noise=SlotNoise(0, range(2))
-        )

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from scidiffuse.core.discrete import Masked, TokenDenoiser, Uniform
-from scidiffuse.core.discrete.closed_form import Sequences
-from scidiffuse.core.discrete.path_kl import divergence, path_kl, step_kl
+from scidiffuse.core.discrete.closed_form import Sequences, all_states, chain_law
+from scidiffuse.core.discrete.path_kl import _device, divergence, path_kl, step_kl
 
 
 def pair(tokens=2, length=3, keep="linear", mask_id=None):
@@ -17,37 +17,31 @@ def pair(tokens=2, length=3, keep="linear", mask_id=None):
     return p, q, process
 
 
-def states(process, length):
-    return torch.tensor(list(itertools.product(range(process.states), repeat=length)))
-
-
-def matrix(denoiser, x, s, t, start=None):
-    """The transition matrix of one ancestral step among the states x (N, L), from those or from `start`: (M, N)."""
-    start = x if start is None else start
-    q = denoiser.process.log_posterior(denoiser(start, t).log_probs, start, s, t).exp()
-    out = torch.ones(len(start), len(x), dtype=torch.float64)
-    for j in range(x.shape[1]):
-        out = out * q[:, j, x[:, j]]
-    return out
+def rows(denoiser, x, s, t):
+    """The law of each token after one ancestral step from the states x (N, L): (N, L, S)."""
+    q = denoiser.process.log_posterior(denoiser(x, t).log_probs, x, s, t).exp()
+    return q.nan_to_num(0.0)  # at t = 1 only the masks have a posterior, and nothing else is asked about
 
 
 def path_law(denoiser, x, times):
-    """Probability of every path x_1 .. x_T that starts at the last state (all masks): (N,) * T."""
-    out = matrix(denoiser, x, times[1], times[0], x[-1:])[0]
+    """Probability of every path x_1 .. x_T that starts at all masks: (N,) * T."""
+    masks = (x == denoiser.process.mask).all(1).double()
+    out = chain_law(masks, 1, lambda k: rows(denoiser, x, times[1], times[0]))
     for t, s in itertools.pairwise(times[1:]):
-        out = out.unsqueeze(-1) * matrix(denoiser, x, s, t)
+        matrix = chain_law(torch.eye(len(x), dtype=torch.float64), 1, lambda k, s=s, t=t: rows(denoiser, x, s, t))
+        out = out.unsqueeze(-1) * matrix
     return out
 
 
 def expected(p, q, x, times):
-    """Sum over steps of the mean of `step_kl` under the chain p."""
-    law, total = torch.zeros(len(x), dtype=torch.float64), 0.0
-    law[-1] = 1.0
+    """Sum over steps of the mean of `step_kl` under the chain p, and where it ends."""
+    law, total = (x == p.process.mask).all(1).double(), 0.0
     for t, s in itertools.pairwise(times):
-        law, here = law[law > 0], x[law > 0]  # at t = 1 no other state has a posterior
-        weight = (here == p.process.mask).double()
-        total += float(law @ step_kl(p.process, p(here, t).log_probs, q(here, t).log_probs, weight, s, t))
-        law = law @ matrix(p, x, s, t, here)
+        here = law > 0  # at t = 1 no other state has a posterior
+        weight = (x[here] == p.process.mask).double()
+        kl = step_kl(p.process, p(x[here], t).log_probs, q(x[here], t).log_probs, weight, s, t)
+        total += float(law[here] @ kl)
+        law = chain_law(law, 1, lambda k, s=s, t=t: rows(p, x, s, t))
     return total, law
 
 
@@ -60,7 +54,7 @@ def kl_of(p, q):
 @pytest.mark.parametrize(("tokens", "length", "times"), [(2, 3, (1.0, 0.7, 0.2, 0.0)), (3, 3, (1.0, 0.45, 0.0))])
 def test_summed_steps_are_the_divergence_of_the_paths(tokens, length, times, keep):
     p, q, process = pair(tokens, length, keep)
-    x = states(process, length)
+    x = all_states(process.states, length)
     total, law = expected(p, q, x, times)
     P, Q = (path_law(d, x, times) for d in (p, q))
     torch.testing.assert_close(P.sum(), torch.ones((), dtype=torch.float64), rtol=0, atol=1e-12)
@@ -72,7 +66,7 @@ def test_summed_steps_are_the_divergence_of_the_paths(tokens, length, times, kee
 
 def test_zero_exactly_where_the_models_agree():
     p, q, process = pair()
-    x = states(process, 3)
+    x = all_states(process.states, 3)
     assert expected(p, p, x, (1.0, 0.5, 0.0))[0] == 0.0
     lp, lq = p(x, 0.5).log_probs, q(x, 0.5).log_probs
     kl = divergence(lp, lq)
@@ -85,7 +79,7 @@ def test_zero_exactly_where_the_models_agree():
 def test_the_weight_on_decided_mass_counts_nothing_on_hard_states():
     # the published weight: the share that is not masked, times p log(p / p_base) - p + p_base over all tokens
     p, q, process = pair()
-    x = states(process, 3)
+    x = all_states(process.states, 3)
     lp, lq = p(x, 0.5).log_probs[..., :2], q(x, 0.5).log_probs[..., :2]
     decided = (x != process.mask).double()
     ratio = torch.where(torch.isneginf(lp), 0.0, lp - lq)
@@ -109,9 +103,7 @@ def test_sampled_divergence_has_the_exact_mean(mask_id):
         return TokenDenoiser(network, process)
 
     p, q = denoiser(0.5), denoiser(-0.4)
-    x = states(process, 3)
-    start = torch.full((1, 3), process.mask)
-    x = torch.cat([x[~(x == start).all(1)], start])  # `expected` starts at the last state
+    x = all_states(3, 3)
     exact, _ = expected(p, q, x, (1.0, 0.75, 0.5, 0.25, 0.0))
     measured = path_kl(p, q, shape=(4000, 3), steps=4, seed=0)
     assert abs(measured.mean - exact) < 4.5 * measured.standard_error < 0.2 * exact
@@ -137,6 +129,32 @@ def test_padding_counts_nothing():
     assert bool((result.x[:, 2] == 0).all()) and bool((result.x[:, :2] > 0).all())
     many = path_kl(other, one, shape=(2000, 3), steps=3, seed=1)
     assert abs(many.mean - expected_mean) < 4.5 * many.standard_error
+
+
+def test_samples_are_on_the_device_of_the_model():
+    """Or on the one that is asked for: as the network sees them."""
+
+    class Seen(Exception):
+        pass
+
+    class Net(torch.nn.Module):
+        def __init__(self, device):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1, device=device))
+
+        def forward(self, x, t):
+            assert t.device == x.device
+            raise Seen(x.device.type)
+
+    def seen(network, **options):
+        denoiser = TokenDenoiser(network, Masked(3))
+        with pytest.raises(Seen) as caught:
+            path_kl(denoiser, denoiser, shape=(2, 3), steps=2, seed=0, **options)
+        return caught.value.args[0]
+
+    assert seen(Net("meta"), device="cpu") == "cpu" == seen(Net("cpu"))
+    assert path_kl(*pair()[:2], shape=(2, 3), steps=2, seed=0).kl.device.type == "cpu"  # no module, no parameters
+    assert _device(Net("meta")) == torch.device("meta") and _device(torch.nn.Identity()) == torch.device("cpu")
 
 
 def test_refusals():
