@@ -18,6 +18,9 @@ here
 so that no loss is multiplied by more than 1 / eps. It gives the first step the probability of the second; here the
 first keeps its own, being part of the bound like the others. And a step that occurs several times in a batch adds its
 mean square once, so that the order within a batch means nothing.
+
+A loss that is not finite is left out of the history, as if its step had not been drawn: one nan in it would stay for
+ever. It stays in the training's loss, where it is noticed.
 """
 
 from __future__ import annotations
@@ -93,17 +96,18 @@ class StepTimes(nn.Module):
 
     @torch.no_grad()
     def update(self, step: Tensor, loss: Tensor) -> None:
-        """Take up losses, of all processes of a distributed training.
+        """Take up losses, of all processes of a distributed training; those that are not finite are left out.
 
         Args:
             step: k in 1..T, long (B,).
             loss: the loss of each sample before its factor, (B,).
         """
         k = (step - 1).to(self.history.device)
-        square = loss.detach().to(self.history).square()
+        square = loss.detach().to(k.device, torch.float64).square()
+        finite = torch.isfinite(square)
         sums = torch.zeros(2, self.T, dtype=torch.float64, device=k.device)
-        sums[0].index_add_(0, k, square.double())
-        sums[1].index_add_(0, k, torch.ones_like(square, dtype=torch.float64))
+        sums[0].index_add_(0, k, torch.where(finite, square, 0.0))
+        sums[1].index_add_(0, k, finite.double())
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(sums)
         new = sums[1] > 0

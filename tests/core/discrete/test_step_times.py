@@ -84,7 +84,18 @@ def test_probabilities():
     assert torch.allclose(times.probs(), 0.9 * LOSS / LOSS.sum() + 0.1 / 6)
     assert float(1 / (6 * times.probs()).min()) <= 10 + 1e-9  # no loss is multiplied by more than 1 / floor
     assert torch.equal(seen(StepTimes(6), 0 * LOSS).probs(), torch.full((6,), 1 / 6, dtype=torch.float64))
-    assert torch.equal(seen(StepTimes(6), LOSS * float("nan")).probs(), torch.full((6,), 1 / 6, dtype=torch.float64))
+
+
+def test_losses_that_are_not_finite_leave_no_trace():
+    """One nan would stay in the history for ever, and the steps uniform."""
+    times, clean = seen(StepTimes(6), LOSS), seen(StepTimes(6), LOSS)
+    for bad in (float("nan"), float("inf"), -float("inf"), 1e200):  # the last one's square
+        times.update(torch.tensor([2, 3, 2]), torch.tensor([bad, 1.0, 2.0], dtype=torch.float64))
+        clean.update(torch.tensor([3, 2]), torch.tensor([1.0, 2.0], dtype=torch.float64))
+    assert torch.equal(times.history, clean.history) and torch.equal(times.counts, clean.counts)
+    assert torch.equal(times.probs(), clean.probs()) and float(times.probs().max()) > 1 / 6
+    never = seen(StepTimes(6), LOSS * float("nan"))
+    assert int(never.counts.sum()) == 0 and torch.equal(never.probs(), torch.full((6,), 1 / 6, dtype=torch.float64))
 
 
 def test_unbiased_and_of_lower_variance():
