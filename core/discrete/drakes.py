@@ -57,11 +57,13 @@ from torch import Tensor, nn
 from .. import checkpoint, grids
 from ..denoisers import check_condition
 from ..noise import Noise, SlotNoise
+from ..sample import _bar
 from ..spaces import Space, default_space
 from .categorical import check_gumbel, gumbel, uniforms
 from .denoiser import TokenDenoiser
 from .interpolating import Masked
 from .path_kl import check_masked, hard_steps, step_kl
+from .places import places
 from .soft_tokens import check_soft, soft_logits
 
 __all__ = ["DrakesResult", "Reward", "drakes", "relaxed_steps", "straight_through"]
@@ -249,23 +251,29 @@ def drakes(
     history = _start(folder, resume, settings, tuned.network, optimizer)
     save_every = max(1, iterations // 10) if save_every is None else save_every
 
-    for iteration in _bar(range(len(history), iterations), progress):
-        optimizer.zero_grad(set_to_none=True)
-        rows = [batch(iteration * accumulate + k) for k in range(accumulate)]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, math.inf if grad_clip is None else grad_clip)
-        if not bool(torch.isfinite(norm)):
-            raise FloatingPointError(
-                f"the gradient is {float(norm)} in iteration {iteration}: the reward's derivative is not finite at "
-                "some one-hot input, or lr is too large"
-            )
-        optimizer.step()
-        r, kl = (sum(values) / accumulate for values in zip(*rows, strict=True))
-        row = dict(zip(_COLUMNS, (iteration, r, kl, alpha * kl - r, float(norm)), strict=True))
-        history.append(row)
-        if folder is not None and ((iteration + 1) % save_every == 0 or iteration + 1 == iterations):
-            _save(folder, settings, tuned.network, optimizer, history)
-        if callback is not None:
-            callback(row, tuned)
+    bar = _bar(max(iterations - len(history), 0), progress)
+    if bar.shown:
+        bar.set_description("drakes")
+        bar.unit = "step"
+    with bar:
+        for iteration in range(len(history), iterations):
+            optimizer.zero_grad(set_to_none=True)
+            rows = [batch(iteration * accumulate + k) for k in range(accumulate)]
+            norm = torch.nn.utils.clip_grad_norm_(parameters, math.inf if grad_clip is None else grad_clip)
+            if not bool(torch.isfinite(norm)):
+                raise FloatingPointError(
+                    f"the gradient is {float(norm)} in iteration {iteration}: the reward's derivative is not finite at "
+                    "some one-hot input, or lr is too large"
+                )
+            optimizer.step()
+            r, kl = (sum(values) / accumulate for values in zip(*rows, strict=True))
+            row = dict(zip(_COLUMNS, (iteration, r, kl, alpha * kl - r, float(norm)), strict=True))
+            history.append(row)
+            if folder is not None and ((iteration + 1) % save_every == 0 or iteration + 1 == iterations):
+                _save(folder, settings, tuned.network, optimizer, history)
+            if callback is not None:
+                callback(row, tuned)
+            bar.update(1)
     return DrakesResult(tuned, len(history), history, folder)
 
 
@@ -297,7 +305,7 @@ class _Batch:
         noise = SlotNoise(self.seed, slots)
         x = torch.full((self.size, self.length), self.process.mask, device=self.parameters[0].device)
         space: Space = self.tuned.space or default_space(x)
-        real = space.project(torch.ones_like(x)).bool()
+        real: Any = places(space, x)
         x = space.project(x)
         first = len(self.times) - 1 - self.truncate
 
@@ -420,11 +428,3 @@ def _save(
         writer.writeheader()
         writer.writerows(history)
     os.replace(partial, folder / "losses.csv")
-
-
-def _bar(iterations: range, progress: bool) -> Any:
-    if not progress:
-        return iterations
-    from tqdm.auto import tqdm
-
-    return tqdm(iterations, desc="drakes", unit="step")

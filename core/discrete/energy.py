@@ -197,7 +197,8 @@ class EDLM(Hook):
         candidates: k, at least 2.
         temperature: T of the weights; 1 for the law above, smaller for lower energies.
         window: times (low, high), both included, in which predictions are corrected; elsewhere they pass as they are.
-            (0, 1) is all of them. The paper corrects a window in the middle, where it matters most for its cost.
+            (0, 1) is all of them. The default is that of the released configuration; the paper corrects the noisy end,
+            [1 - w, 1] with w from 0.2 (fast) to 1, as a note on it says (the paper itself was not consulted).
         condition: passed to the energy; its tensors hold one entry a sample and are cut with the batch.
         name: prefix of the records.
 
