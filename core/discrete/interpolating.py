@@ -20,16 +20,22 @@ With gamma = (1 - u)(1 - alpha), the fraction masked,
 
     sum_{x_0} p(x_0) q(z | x_t, x_0) = f(z) [alpha_s w(z) + (1 - alpha_s) r_z W],        W = sum_{x_0} w(x_0),
 
-of order S for each token, and the reverse rate is the same with f(z) = R_t[z, x_t] and s = t. Both are formed from
-logarithms, since g and 1 - alpha become small. The masked process needs none of it: a masked token is decided with the
-probability (alpha_s - alpha_t) / (1 - alpha_t), by p, and others never move.
+of order S for each token, and the reverse rate is the same with f(z) = R_t[z, x_t] and s = t. Away from x_t both f and
+g are one number, g = o = (1 - alpha_t) r_{x_t}, and with V = o W this is affine in p, in numbers that stay moderate
+however small 1 - alpha and r become:
+
+    [f / o] [alpha_s p(z) + (1 - alpha_s) r_z V],        V = sum_{x_0 != x_t} p(x_0) + p(x_t) o / (alpha_t + o).
+
+f / o is (1 - a) / (1 - alpha_t) for posteriors and lambda / (1 - alpha_t) for rates; the sum is not taken as
+1 - p(x_t), which would cancel. The masked process needs none of it: a masked token is decided with the probability
+(alpha_s - alpha_t) / (1 - alpha_t), by p, and others never move.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -39,7 +45,7 @@ from ..schedules import maths as m
 from ..schedules.maths import Scalar
 from .categorical import categorical
 from .keep import Keep, keep_of
-from .process import Process, level
+from .process import Process, at, level, tiles
 
 __all__ = ["Interpolating", "Marginal", "MaskUniform", "Masked", "Uniform"]
 
@@ -50,15 +56,23 @@ INSIDE = 1.0 - 1e-9
 """Latest time of rates: where alpha(1) = 0, noise is stirred infinitely fast at t = 1, on the way there and back."""
 
 
-def _log(x: Scalar, like: Tensor) -> Scalar:
-    """The logarithm of a coefficient in float64, then in the type of `like`."""
-    value = m.log(x)
-    return value.to(like.dtype) if isinstance(value, Tensor) else value
+def _wide(c: Scalar, like: Tensor) -> Tensor:
+    """A coefficient as a float64 tensor that multiplies `like` (...)."""
+    return torch.as_tensor(level(c, like), dtype=torch.float64, device=like.device)
 
 
-def _add(x: Tensor, c: Scalar) -> Tensor:
-    """x + c for a coefficient of fewer dimensions."""
-    return x + (level(c, x) if isinstance(c, Tensor) else c)
+def _log(c: Scalar, like: Tensor) -> Scalar:
+    """The logarithm of a coefficient, taken in float64, then of the type of `like` (..., S), to be added to it."""
+    value = m.log(c)
+    return level(value.to(like.dtype), like) if isinstance(value, Tensor) else value
+
+
+def _safe_log(x: Tensor) -> Tensor:
+    """log x in the place of x; -inf at zero, whose derivative is left out."""
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        return x.log_()
+    none = x == 0.0
+    return torch.where(none, 1.0, x).log().masked_fill(none, -torch.inf)
 
 
 @dataclass(frozen=True)
@@ -88,45 +102,83 @@ class Interpolating(Process):
         return self.keep
 
     def replacement(self) -> Tensor:
-        """r: (S,), float64."""
+        """r: (S,), float64; a new tensor."""
         raise NotImplementedError
+
+    @cached_property
+    def _r(self) -> Tensor:
+        """r, made once; to be read only."""
+        with torch.inference_mode(False):  # so that gradients may pass it later
+            return self.replacement()
+
+    @cached_property
+    def _cumulative(self) -> Tensor:
+        with torch.inference_mode(False):
+            c = self._r.cumsum(0)
+            return c / c[-1]
 
     def prior(self) -> Tensor:
         return self.replacement()
 
     def marginal(self, t: float) -> Tensor:
         lost = self.schedule.lost(t)
-        return (1.0 - lost) * torch.eye(self.states, dtype=torch.float64) + lost * self.replacement()
+        return (1.0 - lost) * torch.eye(self.states, dtype=torch.float64) + lost * self._r
 
     def transition(self, s: float, t: float) -> Tensor:
         a = self._ratio(s, t)
-        return a * torch.eye(self.states, dtype=torch.float64) + (1.0 - a) * self.replacement()
+        return a * torch.eye(self.states, dtype=torch.float64) + (1.0 - a) * self._r
 
     def rate(self, t: float) -> Tensor:
-        return self._lambda(t) * (self.replacement() - torch.eye(self.states, dtype=torch.float64))
+        return self._lambda(t) * (self._r - torch.eye(self.states, dtype=torch.float64))
+
+    def forward_rate(self, x: Tensor, t: Scalar) -> Tensor:
+        rates = _wide(self._lambda(t), x).unsqueeze(-1) * self._r.to(x.device)
+        return rates.expand(*x.shape, self.states).scatter(-1, x.unsqueeze(-1), 0.0)
 
     def corrupt(self, x0: Tensor, t: Scalar, u: Tensor) -> Tensor:
         lost = level(self.schedule.lost(t), u)
-        c = self.replacement().cumsum(0).to(u.device)
         within = u / lost if isinstance(lost, Tensor) else u / max(lost, 5e-324)  # uniform, given that u < lost
-        new = torch.searchsorted(c / c[-1], within.contiguous(), right=True).clamp_max(self.states - 1)
-        return torch.where(u < lost, new.to(x0.dtype), x0)
+        new = torch.searchsorted(self._cumulative.to(u.device), within.contiguous(), right=True)
+        return torch.where(u < lost, new.clamp_max(self.states - 1).to(x0.dtype), x0)
 
     def log_probs(self, logits: Tensor, x: Tensor) -> Tensor:
         return logits.log_softmax(-1)
 
     def log_posterior(self, log_p: Tensor, x: Tensor, s: Scalar, t: Scalar) -> Tensor:
-        return self._back(log_p, x, s, t, self._log_into(x, s, t, log_p))
+        q, here, V = self._given(log_p, x, s, t)
+        out = self._affine(q, V, self._into(x, s, t), x, s)
+        return _safe_log(out.scatter_(-1, x.unsqueeze(-1), here))
 
     def reverse_rate(self, log_p: Tensor, x: Tensor, t: Scalar) -> Tensor:
         t = m.clip(t.double() if isinstance(t, Tensor) else t, 0.0, INSIDE)
-        rates = self._back(log_p, x, t, t, self._log_rate_into(x, t, log_p)).exp()
-        return rates.scatter(-1, x.unsqueeze(-1), 0.0)
+        q, _, V = self._given(log_p, x, t, t)
+        return self._affine(q, V, self._rate_into(x, t), x, t)
 
     def draw(self, log_p: Any, x: Tensor, s: Scalar, t: Scalar, u: Tensor, tilt: Tensor | None = None) -> Tensor:
-        log_p = log_p(torch.ones_like(x, dtype=torch.bool)).reshape(*x.shape, -1) if callable(log_p) else log_p
-        weights = self.log_posterior(log_p, x, s, t)
-        return categorical(weights if tilt is None else weights + tilt, u).to(x.dtype)
+        out, rows = x.clone(), log_p if callable(log_p) else log_p.__getitem__
+        for tile in tiles(x.shape, self.states, x.device):
+            near, far, given = (at(c, tile, x.shape) for c in (s, t, tilt))
+            out[tile] = self._draw(rows(tile), x[tile], near, far, u[tile], given)
+        return out
+
+    def _draw(self, log_p: Tensor, x: Tensor, s: Scalar, t: Scalar, u: Tensor, tilt: Tensor | None) -> Tensor:
+        if tilt is not None:
+            return categorical(self.log_posterior(log_p, x, s, t) + tilt, u).to(x.dtype)
+        q, here, V = self._given(log_p, x, s, t)
+        stay = here.squeeze(-1).double()
+        kept, lost = _wide(self.schedule.alpha(s), x), _wide(self.schedule.lost(s), x)
+        go = self._into(x, s, t) * (kept * q.sum(-1) + lost * self._elsewhere(x) * V.squeeze(-1))
+        stay = stay / (stay + go)
+        if bool(stay.isnan().any()):
+            raise FloatingPointError("p(x_0 | x_t) of a token holds nan: check the network's output")
+        leave = u >= stay
+        if not bool(leave.any()):
+            return x
+        part = ((u - stay) / (1.0 - stay))[leave]  # uniform again, given that the token moves
+        rows = self.log_posterior(log_p[leave], x[leave], at(s, leave, x.shape), at(t, leave, x.shape))
+        out = x.clone()
+        out[leave] = categorical(rows.scatter(-1, x[leave].unsqueeze(-1), -torch.inf), part).to(x.dtype)
+        return out
 
     # ------------------------------------------------------------------ parts
     def _ratio(self, s: Scalar, t: Scalar) -> Scalar:
@@ -137,37 +189,42 @@ class Interpolating(Process):
         """-alpha' / alpha."""
         return m.div(self.schedule.speed(t), self.schedule.alpha(t))
 
-    def _log_r(self, like: Tensor) -> Tensor:
-        return self.replacement().log().to(like)
+    def _given(self, log_p: Tensor, x: Tensor, s: Scalar, t: Scalar) -> tuple[Tensor, Tensor, Tensor]:
+        """p(z) for z != x_t, zero there: (..., S); the posterior of z = x_t (..., 1), and V (..., 1)."""
+        lost, kept = _wide(self.schedule.lost(t), x), _wide(self.schedule.alpha(t), x)
+        o = lost * self._r.to(x.device)[x]
+        p_x = log_p.gather(-1, x.unsqueeze(-1)).exp()
+        q = log_p.scatter(-1, x.unsqueeze(-1), -torch.inf).exp_()
+        V = q.sum(-1, keepdim=True) + p_x * (o / (kept + o)).unsqueeze(-1).to(log_p)
+        same = self._same(x, s, t)
+        of_p, of_V = (
+            (same * c).expand(x.shape).unsqueeze(-1).to(log_p)
+            for c in (_wide(self.schedule.alpha(s), x) / (kept + o), _wide(self.schedule.lost(s), x) / lost)
+        )
+        return q, of_p * p_x + of_V * V, V
 
-    def _back(self, log_p: Tensor, x: Tensor, s: Scalar, t: Scalar, log_f: Tensor) -> Tensor:
-        """log of f(z) [alpha_s w(z) + (1 - alpha_s) r_z W]."""
-        log_r = self._log_r(log_p)
-        lost, kept = self.schedule.lost(t), self.schedule.alpha(t)
-        other = _add(log_r[x], _log(lost, log_p))  # log g(x_0) for x_0 != x_t
-        same = torch.logaddexp(other, torch.zeros_like(other) + _level_log(kept, other))
-        w = log_p - other.unsqueeze(-1)
-        w = w.scatter(-1, x.unsqueeze(-1), log_p.gather(-1, x.unsqueeze(-1)) - same.unsqueeze(-1))
-        total = w.logsumexp(-1, keepdim=True)
-        mixed = _add(log_r + total, _log(self.schedule.lost(s), log_p))
-        return log_f + torch.logaddexp(_add(w, _log(self.schedule.alpha(s), log_p)), mixed)
+    def _affine(self, q: Tensor, V: Tensor, into: Tensor, x: Tensor, s: Scalar) -> Tensor:
+        """into [alpha_s p(z) + (1 - alpha_s) r_z V] for z != x_t, zero at z = x_t: (..., S)."""
+        kept, lost = ((into * _wide(c, x)).unsqueeze(-1).to(q) for c in (self.schedule.alpha(s), self.schedule.lost(s)))
+        out = (q * kept).addcmul_(lost * V, self._r.to(q))
+        return out.scatter_(-1, x.unsqueeze(-1), 0.0)
 
-    def _log_into(self, x: Tensor, s: Scalar, t: Scalar, like: Tensor) -> Tensor:
-        """log f(z) = log q(x_t | x_s = z): (..., S)."""
-        a = self._ratio(s, t)
-        other = _add(self._log_r(like)[x], _log(1.0 - a, like))
-        same = torch.logaddexp(other, torch.zeros_like(other) + _level_log(a, other))
-        f = other.unsqueeze(-1).expand(like.shape)
-        return f.scatter(-1, x.unsqueeze(-1), same.unsqueeze(-1))
+    def _same(self, x: Tensor, s: Scalar, t: Scalar) -> Tensor:
+        """f(x_t) = q(x_t | x_s = x_t): float64, to be multiplied with (...)."""
+        a = _wide(self._ratio(s, t), x)
+        return a + (1.0 - a) * self._r.to(x.device)[x]
 
-    def _log_rate_into(self, x: Tensor, t: Scalar, like: Tensor) -> Tensor:
-        """log R_t[z, x_t] for z != x_t: (..., S)."""
-        return _add(self._log_r(like)[x], _log(self._lambda(t), like)).unsqueeze(-1).expand(like.shape)
+    def _into(self, x: Tensor, s: Scalar, t: Scalar) -> Tensor:
+        """f(z) / o of the posterior for z != x_t: float64, to be multiplied with (...)."""
+        return _wide(1.0 - self._ratio(s, t), x) / _wide(self.schedule.lost(t), x)
 
+    def _rate_into(self, x: Tensor, t: Scalar) -> Tensor:
+        """f(z) / o of the rate for z != x_t: float64, to be multiplied with (...)."""
+        return _wide(self._lambda(t), x) / _wide(self.schedule.lost(t), x)
 
-def _level_log(c: Scalar, like: Tensor) -> Scalar:
-    value = _log(c, like)
-    return level(value, like) if isinstance(value, Tensor) else value
+    def _elsewhere(self, x: Tensor) -> Tensor:
+        """sum of r_z over the z != x_t from which x_t can come: (...), float64."""
+        return 1.0 - self._r.to(x.device)[x]
 
 
 @dataclass(frozen=True)
@@ -210,8 +267,13 @@ class Marginal(Interpolating):
         object.__setattr__(self, "states", len(probs))
         super().__post_init__()
 
+    @cached_property
+    def _r(self) -> Tensor:
+        with torch.inference_mode(False):
+            return torch.tensor(self.probs, dtype=torch.float64)
+
     def replacement(self) -> Tensor:
-        return torch.tensor(self.probs, dtype=torch.float64)
+        return self._r.clone()
 
 
 def _check_mask_id(mask_id: Any, states: int) -> int:
@@ -268,10 +330,11 @@ class Masked(_WithMask):
 
     def log_probs(self, logits: Tensor, x: Tensor) -> Tensor:
         """Never the mask; tokens that are known are known (SUBS)."""
-        log_p = self.masked_log_probs(logits)
-        known = (x != self.mask).unsqueeze(-1)
-        certain = torch.full_like(log_p, -torch.inf).scatter(-1, x.unsqueeze(-1), 0.0)
-        return torch.where(known, certain, log_p)
+        log_p, known = self.masked_log_probs(logits), x != self.mask
+        if not bool(known.any()):
+            return log_p
+        here = torch.where(known, 0.0, -torch.inf).to(log_p)  # of a masked token that is the mask, which has none
+        return log_p.masked_fill(known.unsqueeze(-1), -torch.inf).scatter_(-1, x.unsqueeze(-1), here.unsqueeze(-1))
 
     def masked_log_probs(self, logits: Tensor) -> Tensor:
         """log p(x_0 | x_t) of masked tokens, (..., S)."""
@@ -280,8 +343,8 @@ class Masked(_WithMask):
     def log_posterior(self, log_p: Tensor, x: Tensor, s: Scalar, t: Scalar) -> Tensor:
         masked = x == self.mask
         stay = m.div(self.schedule.lost(s), self.schedule.lost(t))
-        moved = _add(log_p, _log(1.0 - stay, log_p))
-        moved[..., self.mask] = _level_log(stay, x.to(log_p.dtype))
+        moved = log_p + _log(1.0 - stay, log_p)
+        moved[..., self.mask] = _log(stay, x.to(log_p.dtype))
         certain = torch.full_like(log_p, -torch.inf).scatter(-1, x.unsqueeze(-1), 0.0)
         return torch.where(masked.unsqueeze(-1), moved, certain)
 
@@ -318,16 +381,37 @@ class Masked(_WithMask):
         return ((masked.cumsum(1) == rank[:, None] + 1) & masked).long().argmax(1)
 
     def draw(self, log_p: Any, x: Tensor, s: Scalar, t: Scalar, u: Tensor, tilt: Tensor | None = None) -> Tensor:
-        if tilt is not None:
-            return super().draw(log_p, x, s, t, u, tilt)
-        stay = level(m.div(self.schedule.lost(s), self.schedule.lost(t)), u)
-        leave = (x == self.mask) & (u >= stay)
+        stay = m.div(self.schedule.lost(s), self.schedule.lost(t))
+        return self.decide(log_p, x, x == self.mask, stay, u, tilt)
+
+    def decide(
+        self, log_p: Any, x: Tensor, masked: Tensor, stay: Scalar, u: Tensor, tilt: Tensor | None = None
+    ) -> Tensor:
+        """Tokens of which masked ones stay masked with a probability, and else get a value by p(x_0 | x_t).
+
+        Args:
+            log_p: log p(x_0 | x_t), (..., S), or a function (index) -> rows of it.
+            x: x_t (...), long.
+            masked: boolean (...), the tokens that this is about.
+            stay: the probability to stay masked, a float, (B,) or (...).
+            u: uniforms (...), float64.
+            tilt: log-weights of the outcomes, (..., S), the mask's among them.
+        """
+        stay = _wide(stay, u).expand(u.shape)
+        leave = masked if tilt is not None else masked & (u >= stay)
         if not bool(leave.any()):
             return x
-        rows = log_p(leave) if callable(log_p) else log_p[leave]
-        part = ((u - stay) / (1.0 - stay))[leave]  # uniform again, given that the token is decided
-        out = x.clone()
-        out[leave] = categorical(rows, part).to(x.dtype)
+        index, out = leave.nonzero(as_tuple=True), x.clone()
+        for (tile,) in tiles(index[0].shape, self.states, x.device):
+            here = tuple(i[tile] for i in index)
+            rows, v, kept = log_p(here) if callable(log_p) else log_p[here], u[here], stay[here]
+            if tilt is None:
+                v = (v - kept) / (1.0 - kept)  # uniform again, given that the token is decided
+            else:
+                rows = rows + (1.0 - kept).log().unsqueeze(-1).to(rows)
+                rows[..., self.mask] = kept.log().to(rows)
+                rows = rows + tilt[here]
+            out[here] = categorical(rows, v).to(x.dtype)
         return out
 
 
@@ -366,7 +450,7 @@ class MaskUniform(_WithMask):
         lost_s, lost_t = self.schedule.lost(s), self.schedule.lost(t)
         a = self._ratio(s, t)
         c = share * (lost_t - lost_s) / (1.0 - share * lost_s)
-        return a, 1.0 - a - c, c
+        return a, m.clip(1.0 - a - c, 0.0, 1.0), c
 
     def _rates(self, t: Scalar) -> tuple[Scalar, Scalar]:
         """Rates from a token to all tokens together, and to the mask."""
@@ -392,29 +476,38 @@ class MaskUniform(_WithMask):
     def log_probs(self, logits: Tensor, x: Tensor) -> Tensor:
         return _without(logits, self.mask).log_softmax(-1)
 
-    def _into(self, x: Tensor, same: Scalar, other: Scalar, mask: Scalar, absorbed: float, like: Tensor) -> Tensor:
-        """log of the column `x` of `_matrix`: (..., S)."""
-        base = torch.zeros(x.shape, dtype=like.dtype, device=like.device)
-        is_mask = x == self.mask
-        none = torch.full_like(base, -torch.inf)
-        f = torch.where(is_mask, base + _level_log(mask, base), base + _level_log(other, base))
-        f = f.unsqueeze(-1).expand(like.shape)
-        at_x = torch.where(is_mask, base + m.log(absorbed), base + _level_log(same, base))
-        f = f.scatter(-1, x.unsqueeze(-1), at_x.unsqueeze(-1))
-        f[..., self.mask] = torch.where(is_mask, f[..., self.mask], none)  # the mask is never left
-        return f
+    def forward_rate(self, x: Tensor, t: Scalar) -> Tensor:
+        b, c = (_wide(rate, x) for rate in self._rates(t))
+        to_mask = torch.arange(self.states, device=x.device) == self.mask
+        rates = torch.where(to_mask, c.unsqueeze(-1), b.unsqueeze(-1) / (self.states - 1))
+        rates = torch.where((x == self.mask).unsqueeze(-1), 0.0, rates)
+        return rates.scatter(-1, x.unsqueeze(-1), 0.0)
 
-    def _log_into(self, x: Tensor, s: Scalar, t: Scalar, like: Tensor) -> Tensor:
-        a, b, c = self._parts(s, t)
-        k = self.states - 1
-        return self._into(x, a + b / k, b / k, c, 1.0, like)
+    def _affine(self, q: Tensor, V: Tensor, into: Tensor, x: Tensor, s: Scalar) -> Tensor:
+        out = super()._affine(q, V, into, x, s)
+        out[..., self.mask] = 0.0  # the mask is never left
+        return out
 
-    def _log_rate_into(self, x: Tensor, t: Scalar, like: Tensor) -> Tensor:
-        b, c = self._rates(t)
-        return self._into(x, 1.0, b / (self.states - 1), c, 0.0, like)
+    def _same(self, x: Tensor, s: Scalar, t: Scalar) -> Tensor:
+        a, b, _ = (_wide(c, x) for c in self._parts(s, t))
+        return torch.where(x == self.mask, 1.0, a + b / (self.states - 1))
+
+    def _over(self, x: Tensor, b: Scalar, c: Scalar, t: Scalar) -> Tensor:
+        """f(z) / o: o is 1 - alpha_t times the K-th part of u for a token, times 1 - u for the mask."""
+        b, c, lost = (_wide(value, x) for value in (b, c, self.schedule.lost(t)))
+        return torch.where(x == self.mask, c / (1.0 - self.uniform), b / self.uniform) / lost
+
+    def _into(self, x: Tensor, s: Scalar, t: Scalar) -> Tensor:
+        _, b, c = self._parts(s, t)
+        return self._over(x, b, c, t)
+
+    def _rate_into(self, x: Tensor, t: Scalar) -> Tensor:
+        return self._over(x, *self._rates(t), t)
+
+    def _elsewhere(self, x: Tensor) -> Tensor:
+        return torch.where(x == self.mask, self.uniform, self.uniform * (1.0 - 1.0 / (self.states - 1))).double()
 
 
-@lru_cache(maxsize=64)
 def _one_hot(states: int, index: int) -> Tensor:
     out = torch.zeros(states, dtype=torch.float64)
     out[index] = 1.0

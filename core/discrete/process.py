@@ -18,7 +18,8 @@ Times are floats, or float64 tensors of shape (B,) or (B, L): one time a sample 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -28,7 +29,7 @@ from torch import Tensor
 from ..schedules.maths import Scalar
 from ..tree import Tree
 
-__all__ = ["Process", "ProductProcess", "level"]
+__all__ = ["Process", "ProductProcess", "at", "level", "tiles"]
 
 
 def level(c: Scalar, like: Tensor) -> Scalar:
@@ -36,6 +37,38 @@ def level(c: Scalar, like: Tensor) -> Scalar:
     if not isinstance(c, Tensor):
         return c
     return c.reshape(*c.shape, *[1] * (like.ndim - c.ndim)).to(like.device)
+
+
+TILE = 1 << 18
+"""Probabilities that are worked on at a time on a CPU, so that what is made of them stays in its caches."""
+
+Index = Any
+"""Chooses among the tokens (B, L, ...): a boolean tensor of their shape, slices of the first dimensions, or indices."""
+
+
+def at(c: Scalar | None, which: Index, shape: tuple[int, ...]) -> Scalar | None:
+    """A coefficient (a float, (B,) or (B, L)) or another value of the tokens `which` out of a tensor of this shape.
+
+    Slices keep the dimensions that it has; other choices return one number a token, (M,).
+    """
+    if not isinstance(c, Tensor) or c.ndim == 0:
+        return c
+    if isinstance(which, tuple) and isinstance(which[0], slice):
+        return c[tuple(w if n > 1 else slice(None) for w, n in zip(which, c.shape, strict=False))]
+    return c.reshape(*c.shape, *[1] * (len(shape) - c.ndim)).expand(*shape, *c.shape[len(shape) :])[which]
+
+
+def tiles(shape: tuple[int, ...], states: int, device: torch.device) -> Iterator[tuple[slice, ...]]:
+    """Slices of the first two of the tokens' dimensions, of about `TILE` probabilities each, in order."""
+    room = max(1, (TILE if device.type == "cpu" else 256 * TILE) // (states * math.prod(shape[2:]) or 1))
+    columns = shape[1] if len(shape) > 1 else 1
+    height = max(1, room // max(columns, 1))
+    for i in range(0, shape[0], height):
+        if len(shape) == 1:
+            yield (slice(i, i + height),)
+        else:
+            for j in range(0, columns, room):
+                yield slice(i, i + height), slice(j, j + room)
 
 
 @dataclass(frozen=True)
@@ -83,6 +116,15 @@ class Process:
         """R_t, the generator of the forward process: (S, S), float64; rows sum to zero."""
         raise NotImplementedError
 
+    def forward_rate(self, x: Tensor, t: Scalar) -> Tensor:
+        """R_t[x, y] of each token for every y != x, and zero at y = x: (..., S), float64.
+
+        Args:
+            x: x_t (...), long.
+            t: a float, (B,) or (B, L).
+        """
+        raise NotImplementedError
+
     def prior(self) -> Tensor:
         """The law from which sampling starts, that of a token at t = 1: (S,), float64."""
         raise NotImplementedError
@@ -114,8 +156,8 @@ class Process:
         """x_s given x_t: one draw from the model's posterior a token.
 
         Args:
-            log_p: log p(x_0 | x_t), (..., S), or a function (boolean (...)) -> rows of it, for processes in which few
-                tokens move.
+            log_p: log p(x_0 | x_t), (..., S), or a function (index) -> rows of it, since in many processes few tokens
+                move; an index is a boolean tensor (...), a tuple of slices, or one of index tensors.
             x: x_t (...), long.
             s, t: times s < t.
             u: uniforms (...), float64.

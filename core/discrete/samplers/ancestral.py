@@ -19,7 +19,7 @@ from ...samplers.state import Query, State
 from ...spaces import Space
 from ...tree import Tree
 from ..process import Process
-from .base import Steps, TokenSampler, each
+from .base import Steps, TokenSampler, among, each, own_places
 
 __all__ = ["Ancestral"]
 
@@ -34,8 +34,10 @@ class Ancestral(TokenSampler):
     ) -> State:  # fmt: skip
         s, t = plan.times[state.i + 1], plan.times[state.i]
 
-        def leaf(process: Process, rows: Any, x: Tensor, u: Tensor, tilt: Tensor | None, y: Tensor | None) -> Tensor:
-            return process.draw(rows, x, process.local(s, y), process.local(t, y), u, tilt)
+        def leaf(
+            process: Process, rows: Any, x: Tensor, u: Tensor, tilt: Tensor | None, y: Tensor | None, own: Tensor | None
+        ) -> Tensor:
+            return among(own, process.draw, rows, x, process.local(s, y), process.local(t, y), u, tilt)
 
-        x = space.project(each(pred, leaf, state.x, z, pred.tilt, reference))
+        x = space.project(each(pred, leaf, state.x, z, pred.tilt, reference, own_places(space, state.x)))
         return State(x, state.i + 1, 0, {}, state.aux, None, state.draws + 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,13 +12,15 @@ from ...grids import Grid
 from ...noise import Noise
 from ...samplers.base import Sampler
 from ...samplers.state import Query, State
-from ...spaces import Space
+from ...schedules.maths import Scalar
+from ...spaces import Product, Space, projects
 from ...tree import Tree
 from ..categorical import uniforms
 from ..denoiser import TokenPrediction
-from ..process import Process, ProductProcess
+from ..places import places
+from ..process import Process, ProductProcess, at
 
-__all__ = ["Steps", "TokenSampler", "each"]
+__all__ = ["Steps", "TokenSampler", "among", "each", "leaf_processes", "own_places"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,49 @@ def each(pred: TokenPrediction, function: Callable[..., Tensor], *trees: Tree | 
             for name, leaf in process.leaves.items()
         }
     return function(process, pred.rows(), *trees)
+
+
+def leaf_processes(process: Process | ProductProcess) -> Iterable[Process]:
+    """The process of every leaf of the state."""
+    return process.leaves.values() if isinstance(process, ProductProcess) else [process]
+
+
+def own_places(space: Space, x: Tree) -> Tree | None:
+    """The tokens that a sample's law is over, as by `places`; None where that is all of them."""
+    if isinstance(space, Product):
+        return {name: own_places(one, x[name]) for name, one in space.spaces.items()}
+    return places(space, x) if projects(space) else None
+
+
+def among(
+    own: Tensor | None, step: Callable[..., Tensor], rows: Any, x: Tensor, s: Scalar, t: Scalar, u: Tensor,
+    tilt: Tensor | None,
+) -> Tensor:  # fmt: skip
+    """`step(rows, x, s, t, u, tilt)` with the tokens `own` alone, as if there were no others; those stay.
+
+    Args:
+        own: boolean (B, L, ...), or None for all.
+        step: returns the new tokens.
+        rows: index -> log p(x_0 | x_t) of those tokens, as by `TokenPrediction.rows`.
+        x: x_t (B, L, ...), long.
+        s, t: times, floats, (B,) or (B, L).
+        u: uniforms (B, L, ...), or more of them for each token.
+        tilt: (B, L, ..., S), or None.
+    """
+    if own is None:
+        return step(rows, x, s, t, u, tilt)
+    index = own.nonzero(as_tuple=True)
+    if not len(index[0]):
+        return x
+
+    def chosen(which: Any) -> Tensor:
+        part: Tensor = rows(tuple(i[which] for i in index))
+        return part
+
+    near, far = at(s, own, x.shape), at(t, own, x.shape)
+    out = x.clone()
+    out[own] = step(chosen, x[own], near, far, u[own], None if tilt is None else tilt[own])
+    return out
 
 
 @dataclass(frozen=True)

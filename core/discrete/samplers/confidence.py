@@ -50,8 +50,8 @@ from ..categorical import categorical, gumbel, uniforms
 from ..interpolating import Interpolating
 from ..keep import Keep, keep_of
 from ..places import places
-from ..process import Process, ProductProcess, leafwise
-from .base import Steps, TokenSampler, each
+from ..process import Process, ProductProcess, leafwise, tiles
+from .base import Steps, TokenSampler, each, leaf_processes
 
 __all__ = ["ConfidenceOrdered"]
 
@@ -127,7 +127,7 @@ class ConfidenceOrdered(TokenSampler):
     def check(self, schedule: Any, space: Space) -> None:
         """Refuse processes without a mask."""
         super().check(schedule, space)
-        for process in schedule.leaves.values() if isinstance(schedule, ProductProcess) else [schedule]:
+        for process in leaf_processes(schedule):
             if not isinstance(process, Interpolating) or process.mask_id is None:
                 raise ValueError(
                     f"{type(self).__name__} decides masked tokens, but {process!r} has no mask; use Ancestral()"
@@ -192,26 +192,26 @@ class ConfidenceOrdered(TokenSampler):
         n = masked.flatten(1).sum(1)
         if not bool(n.any()):
             return x
-        log_p = rows(masked)
-        if tilt is not None:
-            log_p = (log_p + tilt[masked]).log_softmax(-1)
-        if self.temperature == 0.0:
-            candidate = log_p.argmax(-1)
-        else:
-            candidate = categorical(log_p if self.temperature == 1.0 else log_p / self.temperature, u[masked])
-        c = gumbel(g[masked])
-        if not math.isinf(tau):
-            c = self._confidence(log_p, candidate).double() + tau * c
         confidence = torch.full(x.shape, math.inf, dtype=torch.float64, device=x.device)
-        confidence[masked] = c
+        index, decided = masked.nonzero(as_tuple=True), x.clone()
+        for (tile,) in tiles(index[0].shape, process.states, x.device):
+            here = tuple(j[tile] for j in index)
+            log_p = rows(here)
+            if tilt is not None:
+                log_p = (log_p + tilt[here]).log_softmax(-1)
+            if self.temperature == 0.0:
+                candidate = log_p.argmax(-1)
+            else:
+                candidate = categorical(log_p if self.temperature == 1.0 else log_p / self.temperature, u[here])
+            c = gumbel(g[here])
+            confidence[here] = c if math.isinf(tau) else self._confidence(log_p, candidate).double() + tau * c
+            decided[here] = candidate.to(x.dtype)
         left = (
             (total.double() * gamma + 1e-9).floor().long().clamp_min(int(gamma > 0.0))
         )  # 1e-9: N k/T is a whole number
         left = torch.minimum(left, n - 1)
         rank = confidence.flatten(1).argsort(dim=1, stable=True).argsort(1)
-        out = x.clone()
-        out[masked] = candidate.to(x.dtype)
-        return torch.where((rank < left[:, None]).view_as(x), x, out)
+        return torch.where((rank < left[:, None]).view_as(x), x, decided)
 
     def _confidence(self, log_p: Tensor, candidate: Tensor) -> Tensor:
         """(M,) of log p (M, S)."""

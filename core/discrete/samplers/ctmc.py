@@ -35,6 +35,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -43,13 +44,15 @@ from torch import Tensor
 from ...grids import Grid
 from ...noise import Noise
 from ...samplers.state import Query, State
+from ...schedules import maths as m
 from ...schedules.maths import Scalar
 from ...spaces import Space
 from ...tree import Tree, tree_map
 from ..categorical import categorical, uniforms
+from ..interpolating import Masked
 from ..paths import TokenPath
-from ..process import Process, level
-from .base import Steps, TokenSampler, each
+from ..process import Process, at, level, tiles
+from .base import Steps, TokenSampler, among, each, leaf_processes, own_places
 
 __all__ = ["Euler", "TauLeaping"]
 
@@ -90,7 +93,7 @@ class _Jumps(TokenSampler):
 
     def check(self, schedule: Any, space: Space) -> None:
         super().check(schedule, space)
-        for leaf in getattr(schedule, "leaves", {None: schedule}).values():
+        for leaf in leaf_processes(schedule):
             if self.correctors and isinstance(leaf, TokenPath):
                 raise ValueError(f"correctors need a forward rate, which {leaf!r} has not; use correctors=0")
 
@@ -116,13 +119,13 @@ class _Jumps(TokenSampler):
         r, s, t = _before(plan.times, state.i), plan.times[state.i + 1], plan.times[state.i]
 
         def leaf(
-            process: Process, rows: Any, x: Tensor, u: Tensor, log_p: Tensor, tilt: Tensor | None, y: Tensor | None
+            process: Process, rows: Any, x: Tensor, u: Tensor, tilt: Tensor | None, y: Tensor | None, own: Tensor | None
         ) -> Tensor:
-            if s == t:
-                return self._correct(process, log_p, x, process.local(t, y), process.local(r, y), u, tilt)
-            return self._step(process, log_p, x, process.local(s, y), process.local(t, y), u, tilt)
+            now, other = process.local(t, y), process.local(r if s == t else s, y)
+            step = partial(self._correct if s == t else self._step, process)
+            return among(own, step, rows, x, other, now, u, tilt)
 
-        x = space.project(each(pred, leaf, state.x, z, pred.log_probs, pred.tilt, reference))
+        x = space.project(each(pred, leaf, state.x, z, pred.tilt, reference, own_places(space, state.x)))
         return State(x, state.i + 1, 0, {}, state.aux, None, state.draws + 1)
 
     # ------------------------------------------------------------------ the law of a step
@@ -138,7 +141,7 @@ class _Jumps(TokenSampler):
             tilt: log-factors of the rates, (..., S), or None.
         """
         arrives = self._arrives(s, t, x)
-        there = None if arrives is None else _add(log_p, tilt).double().softmax(-1)
+        there = None if arrives is None else _tilted(log_p, tilt).double().softmax(-1)
         if arrives is not None and there is not None and bool(arrives.all()):
             return there
         if self.target == "mean":
@@ -184,13 +187,13 @@ class _Jumps(TokenSampler):
             n = n * (level(h, n).to(n) if isinstance(h, Tensor) else h)
         if isinstance(h, Tensor):  # tokens whose time stands still; their rates may be infinite
             n = torch.where(level(h > 0.0, n), n, n.new_zeros(()))
-        return _add(n.log(), tilt)
+        return _tilted(n.log(), tilt)
 
     def _corrector_jumps(
         self, process: Process, log_p: Tensor, x: Tensor, t: Scalar, r: Scalar, tilt: Tensor | None
     ) -> Tensor:
         back = process.reverse_rate(log_p, x, t)
-        n = _forward(process, x, t).to(back) + (back if tilt is None else back * tilt.exp())
+        n = process.forward_rate(x, t).to(back) + (back if tilt is None else back * tilt.exp())
         h = self.corrector_step * (r - t)
         n = n * (level(h, n).to(n) if isinstance(h, Tensor) else h)
         if isinstance(t, Tensor):  # tokens that are done, or have not begun
@@ -199,6 +202,66 @@ class _Jumps(TokenSampler):
 
     # ------------------------------------------------------------------ drawing from it
     def _step(
+        self, process: Process, rows: Any, x: Tensor, s: Scalar, t: Scalar, u: Tensor, tilt: Tensor | None
+    ) -> Tensor:
+        """x_s: one draw from `law` a token."""
+        if not isinstance(process, Masked):
+            return self._tiled(self._step_all, process, rows, x, s, t, u, tilt)
+        masked = x == process.mask
+        if tilt is not None:
+            return among(masked, partial(self._tiled, self._step_all, process), rows, x, s, t, u, tilt)
+        u, first = (u, None) if self.target == "mean" else u.unbind(-1)
+        arrives = self._arrives(s, t, x)
+        n = _held(Masked.hazard(process, t) * (t - s), t > s, x)
+        return self._decide(process, rows, x, masked, n, u, first, arrives)
+
+    def _correct(
+        self, process: Process, rows: Any, x: Tensor, r: Scalar, t: Scalar, u: Tensor, tilt: Tensor | None
+    ) -> Tensor:
+        """One draw from `corrector_law` a token, at t, reached from r."""
+        if not isinstance(process, Masked):
+            return self._tiled(self._correct_all, process, rows, x, r, t, u, tilt)
+        masked, h = x == process.mask, self.corrector_step * (r - t)
+        on = (t > 0.0) & (t < 1.0) if isinstance(t, Tensor) else True
+        lost = _held(m.div(process.schedule.speed(t), process.schedule.alpha(t)) * h, on, x)
+        v = u if self.target == "mean" else u[..., 0]
+        again = ~masked & (v >= 1.0 - self._leave(lost))
+        if tilt is None:
+            out = self._decide(process, rows, x, masked, _held(Masked.hazard(process, t) * h, on, x), v)
+        else:
+            out = among(masked, partial(self._tiled, self._correct_all, process), rows, x, r, t, u, tilt)
+        return torch.where(again, process.mask, out)
+
+    def _decide(
+        self, process: Masked, rows: Any, x: Tensor, masked: Tensor, n: Tensor, u: Tensor, first: Tensor | None = None,
+        arrives: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Masked tokens leave where n jumps are expected, for values by p(x_0 | x_t): nobody else is asked about.
+
+        Args:
+            n: (...), float64.
+            u: uniforms for leaving, and for the value where there is no `first`.
+            first: uniforms for the value.
+            arrives: boolean (...), tokens that leave whatever n is.
+        """
+        stay = 1.0 - self._leave(n)
+        value = (u - stay) / (1.0 - stay) if first is None else first  # uniform again, given that the token leaves
+        leave = u >= stay
+        if arrives is not None:
+            leave, value = leave | arrives, torch.where(arrives, u if first is None else first, value)
+        return process.decide(rows, x, masked & leave, 0.0, value)
+
+    def _tiled(
+        self, step: Any, process: Process, rows: Any, x: Tensor, s: Scalar, t: Scalar, u: Tensor, tilt: Tensor | None
+    ) -> Tensor:
+        """`step` part by part: what it makes of the probabilities is a multiple of them."""
+        out = x.clone()
+        for tile in tiles(x.shape, process.states, x.device):
+            near, far, given = (at(c, tile, x.shape) for c in (s, t, tilt))
+            out[tile] = step(process, rows(tile), x[tile], near, far, u[tile], given)
+        return out
+
+    def _step_all(
         self, process: Process, log_p: Tensor, x: Tensor, s: Scalar, t: Scalar, u: Tensor, tilt: Tensor | None
     ) -> Tensor:
         arrives = self._arrives(s, t, x)
@@ -211,11 +274,11 @@ class _Jumps(TokenSampler):
         if arrives is None or not bool(arrives.any()):
             return out
         out = out.clone()
-        out[arrives] = categorical(_add(log_p, tilt)[arrives], first[arrives]).to(x.dtype)
+        out[arrives] = categorical(_tilted(log_p, tilt)[arrives], first[arrives]).to(x.dtype)
         return out
 
-    def _correct(
-        self, process: Process, log_p: Tensor, x: Tensor, t: Scalar, r: Scalar, u: Tensor, tilt: Tensor | None
+    def _correct_all(
+        self, process: Process, log_p: Tensor, x: Tensor, r: Scalar, t: Scalar, u: Tensor, tilt: Tensor | None
     ) -> Tensor:
         u = u if self.target == "mean" else u[..., 0]
         return self._jump(x, self._corrector_jumps(process, log_p, x, t, r, tilt), u)
@@ -283,18 +346,11 @@ def _certain(log_p: Tensor, x0: Tensor) -> Tensor:
     return torch.full_like(log_p, -torch.inf).scatter(-1, x0.unsqueeze(-1), 0.0)
 
 
-def _add(log_weights: Tensor, tilt: Tensor | None) -> Tensor:
+def _tilted(log_weights: Tensor, tilt: Tensor | None) -> Tensor:
     return log_weights if tilt is None else log_weights + tilt
 
 
-def _forward(process: Process, x: Tensor, t: Scalar) -> Tensor:
-    """R_t[x, v] for every v != x, zero at v = x: (..., S), float64."""
-    if not isinstance(t, Tensor):
-        rows = process.rate(t).to(x.device)[x]
-    else:
-        times = level(t, x).expand(x.shape)
-        rows = torch.zeros((*x.shape, process.states), dtype=torch.float64, device=x.device)
-        for value in times.unique().tolist():
-            if 0.0 < value < 1.0:
-                rows[times == value] = process.rate(value).to(x.device)[x[times == value]]
-    return rows.scatter(-1, x.unsqueeze(-1), 0.0)
+def _held(n: Scalar, on: Any, x: Tensor) -> Tensor:
+    """Expected jumps of each token, (...), float64; none where the time stands still, though rates may be infinite."""
+    n, on = (torch.as_tensor(level(c, x), device=x.device) for c in (n, on))
+    return torch.where(on, n.double(), 0.0).expand(x.shape)

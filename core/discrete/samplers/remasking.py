@@ -73,11 +73,10 @@ from ...schedules import maths as m
 from ...schedules.maths import Scalar
 from ...spaces import Space
 from ...tree import Tree, tree_map
-from ..categorical import categorical
 from ..interpolating import Masked
 from ..places import places
 from ..process import ProductProcess, leafwise, level
-from .base import Steps, TokenSampler, each
+from .base import Steps, TokenSampler, each, leaf_processes
 
 __all__ = ["Loop", "Remasking"]
 
@@ -180,7 +179,7 @@ class Remasking(TokenSampler):
     def check(self, schedule: Any, space: Space) -> None:
         """Refuse processes whose posteriors are others than a masked process'."""
         super().check(schedule, space)
-        for process in schedule.leaves.values() if isinstance(schedule, ProductProcess) else [schedule]:
+        for process in leaf_processes(schedule):
             if not isinstance(process, Masked):
                 why = "has no mask" if process.mask_id is None else "replaces tokens as well as masking them"
                 raise ValueError(
@@ -277,23 +276,12 @@ def _step(
     process: Masked, rows: Any, x: Tensor, u: Tensor, tilt: Tensor | None, own: Tensor, stay: Tensor, sigma: Tensor
 ) -> Tensor:
     """x_s of every token from its uniform number; transitions are multiplied by exp(tilt)."""
-    mask, masked = process.mask, (x == process.mask) & own
-    out = x.clone()
-    if tilt is None:
-        leave = masked & (u >= stay)
-        part = ((u - stay) / (1.0 - stay))[leave]  # uniform again, given that the token is decided
-        log_p = rows(leave) if bool(leave.any()) else None
-    else:
+    masked = (x == process.mask) & own
+    out = process.decide(rows, x, masked, stay, u, tilt)
+    if tilt is not None:
         tilt = tilt.to(u)
-        sigma = torch.sigmoid(sigma.logit() + tilt[..., mask] - tilt.gather(-1, x.unsqueeze(-1)).squeeze(-1))
-        leave, part = masked, u[masked]
-        log_p = rows(leave).double() + (1.0 - stay).log()[leave].unsqueeze(-1) if bool(leave.any()) else None
-    if log_p is not None:
-        if tilt is not None:
-            log_p[..., mask] = stay.log()[leave]
-            log_p = log_p + tilt[leave]
-        out[leave] = categorical(log_p, part).to(x.dtype)
-    return torch.where(~masked & own & (u < sigma), mask, out)
+        sigma = torch.sigmoid(sigma.logit() + tilt[..., process.mask] - tilt.gather(-1, x.unsqueeze(-1)).squeeze(-1))
+    return torch.where(~masked & own & (u < sigma), process.mask, out)
 
 
 def _confidence(process: Masked, rows: Any, old: Tensor, new: Tensor, psi: Tensor) -> Tensor:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 import torch
 from torch import Tensor
 
 from scidiffuse.core.discrete import Marginal, Masked, MaskUniform, Process, ProductProcess, Uniform
+from scidiffuse.core.discrete import process as core_process
 from scidiffuse.core.discrete.keep import Exponential, Table
 from scidiffuse.core.discrete.priority import PriorityMasked
 
@@ -27,6 +30,7 @@ def processes(keep: object) -> list[Process]:
 ALL = [process for keep in KEEPS for process in processes(keep)]
 PAIRS = [(0.0, 0.4), (0.15, 0.5), (0.3, 0.95), (0.6, 0.600001)]
 Q = pytest.mark.parametrize("process", ALL, ids=repr)
+LINEAR = pytest.mark.parametrize("process", processes("linear"), ids=repr)
 
 
 def data_rows(process: Process) -> Tensor:
@@ -132,6 +136,87 @@ def test_draws_have_the_posterior_law(process: Process) -> None:
         torch.testing.assert_close(got.double(), post.exp(), rtol=0.0, atol=5.0 / n)
         got = torch.bincount(process.draw(p, state, 0.2, 0.7, u, tilt.expand(1, n, 4))[0], minlength=4) / n
         torch.testing.assert_close(got.double(), (post + tilt).softmax(-1), rtol=0.0, atol=5.0 / n)
+
+
+@Q
+def test_forward_rates_are_the_rows_of_the_generator(process: Process) -> None:
+    x = torch.tensor([[0, 1, 2], [3, 0, 1]])
+    off = torch.where(torch.eye(4, dtype=torch.bool), 0.0, process.rate(0.4))
+    torch.testing.assert_close(process.forward_rate(x, 0.4), off[x])
+    t = torch.tensor([[0.4, 0.2, 0.9], [0.7, 0.4, 0.1]], dtype=torch.float64)
+    rows = [torch.where(torch.eye(4, dtype=torch.bool), 0.0, process.rate(float(v))) for v in t.flatten()]
+    want = torch.stack([row[v] for row, v in zip(rows, x.flatten(), strict=True)]).view(2, 3, 4)
+    torch.testing.assert_close(process.forward_rate(x, t), want)
+    torch.testing.assert_close(process.forward_rate(x, t[:, 0])[1, 2], rows[3][1])
+
+
+@LINEAR
+def test_draws_in_parts_are_those_of_the_whole(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randint(4, (5, 6, 2), generator=rng)
+    if isinstance(process, Masked):
+        x[:, :4] = process.mask
+    log_p = process.log_probs(torch.randn(5, 6, 2, 4, generator=rng, dtype=torch.float64), x)
+    u = torch.rand(5, 6, 2, generator=rng, dtype=torch.float64)
+    tilt = torch.randn(5, 6, 2, 4, generator=rng, dtype=torch.float64)
+    for t in (0.8, torch.linspace(0.6, 0.9, 5).double(), torch.linspace(0.6, 0.9, 30).double().view(5, 6)):
+        for by in (None, tilt):
+            whole = process.draw(log_p, x, t - 0.5, t, u, by)
+            assert 10 < int((whole != x).sum()) < 55
+            for room in (8, 16, 100):  # less than a row, some tokens of one, some rows
+                with monkeypatch.context() as patch:
+                    patch.setattr(core_process, "TILE", room)
+                    assert torch.equal(process.draw(log_p, x, t - 0.5, t, u, by), whole)
+                    assert torch.equal(process.draw(lambda which: log_p[which], x, t - 0.5, t, u, by), whole)
+
+
+@LINEAR
+def test_gradients_are_those_of_the_formula_and_finite(process: Process) -> None:
+    """By differences; impossible values (-inf) pass none."""
+    x = torch.tensor([[0, 1, 2, 3]])
+    raw = torch.randn(1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weight = torch.randn(1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    def total(raw: Tensor) -> Tensor:
+        log_p = process.log_probs(raw, x)
+        post = process.log_posterior(log_p, x, 0.2, 0.6)
+        rates = process.reverse_rate(log_p, x, 0.6)
+        return (torch.where(post > -torch.inf, post, 0.0) * weight).sum() + (rates * weight).sum()
+
+    assert torch.autograd.gradcheck(total, raw.clone().requires_grad_())
+    raw[0, :, 0] = -torch.inf
+    raw.requires_grad_()
+    total(raw).backward()
+    assert raw.grad is not None and bool(torch.isfinite(raw.grad).all())
+
+
+def test_a_value_without_frequency_is_left_at_once_and_never_reached() -> None:
+    process = Marginal(probs=(0.5, 0.5, 0.0))
+    log_p = torch.tensor([[[0.2, 0.8, 0.0]]]).double().log().expand(1, 2, 3)
+    post = process.log_posterior(log_p, torch.tensor([[0, 2]]), 0.3, 0.6).exp()
+    assert float(post[0, 0, 2]) == 0.0
+    torch.testing.assert_close(post.sum(-1), torch.ones(1, 2).double())
+
+
+def test_what_is_handed_out_may_be_written_into() -> None:
+    for process in (Masked(4), Uniform(4), Marginal(probs=(4, 2, 1, 1)), MaskUniform(4)):
+        want = process.marginal(0.5)
+        for law in (process.replacement(), process.prior()):
+            law.zero_()
+        torch.testing.assert_close(process.marginal(0.5), want, rtol=0, atol=0)
+        assert process == type(process)(**{f.name: getattr(process, f.name) for f in fields(process) if f.init})
+
+
+@pytest.mark.parametrize("process", [Uniform(4), Marginal(probs=(4, 2, 1, 1)), MaskUniform(4)], ids=repr)
+def test_a_process_that_has_sampled_can_be_trained(process: Process) -> None:
+    """What is kept is no tensor of inference mode, which autograd would refuse."""
+    x, raw = torch.tensor([[0, 1]]), torch.zeros(1, 2, 4, dtype=torch.float64)
+    with torch.inference_mode():
+        process.log_posterior(process.log_probs(raw, x), x, 0.2, 0.6)
+        process.corrupt(x, 0.5, torch.full((1, 2), 0.3, dtype=torch.float64))
+    raw.requires_grad_()
+    process.log_posterior(process.log_probs(raw, x), x, 0.2, 0.6).sum().nan_to_num(0.0).backward()
+    assert raw.grad is not None
 
 
 @Q

@@ -178,3 +178,35 @@ def test_known_tokens_become_certain() -> None:
     assert x[:, 1].eq(2).all()
     assert x[:, 3].eq(1).all()
     assert total_variation(LAW.counts(x) / len(x), given.probs) < total_variation(LAW.counts(x) / len(x), LAW.probs) / 2
+
+
+@pytest.mark.parametrize("process", [Masked(4, mask_id=0), Masked(4), Uniform(4), MaskUniform(4)], ids=repr)
+def test_padding_is_never_drawn(process: Process) -> None:
+    """The network may say anything there; tokens get what they would get without padding."""
+    real, asked = torch.arange(7) < torch.tensor([[7], [4]]), []
+    row = torch.tensor([0.3, -0.2, 0.5, 0.0])
+
+    class Count(type(process)):  # type: ignore[misc]
+        def log_probs(self, logits: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+            asked.append(x.numel())
+            return super().log_probs(logits, x)
+
+    def network(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        logits = row.expand(*x.shape, 4).clone()
+        logits[1, 4:] = torch.nan
+        return logits
+
+    counted = Count(4, mask_id=process.mask_id) if process.mask_id is not None else Count(4)
+    x = sample(TokenDenoiser(network, counted, MaskedSpace(real)), Ancestral(), steps=6, shape=(2, 7), seed=0).x
+    assert bool((x[~real] == 0).all())
+    assert sum(asked) == 11 * (1 if isinstance(process, Masked) else 6)
+    alone = TokenDenoiser(lambda x, t: row.expand(*x.shape, 4), process)
+    assert torch.equal(x[1, :4], sample(alone, Ancestral(), steps=6, shape=(2, 4), seed=0).x[1])
+
+
+@pytest.mark.parametrize("process", [Masked(4), Uniform(4)], ids=repr)
+def test_predictions_that_are_no_numbers_are_reported(process: Process) -> None:
+    pred = torch.full((2, 3, 4), torch.nan)
+    x, u = torch.full((2, 3), 3), torch.full((2, 3), 0.9, dtype=torch.float64)
+    with pytest.raises(FloatingPointError, match=r"network's output"):
+        process.draw(pred, x, 0.1, 0.9, u)

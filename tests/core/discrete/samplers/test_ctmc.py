@@ -5,15 +5,14 @@ The law of a run is propagated with the sampler's own probabilities; what it dra
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import pairwise, product
+from itertools import pairwise
 
 import pytest
 import torch
-from scipy import stats
 
-from scidiffuse.core import grids, sample, spaces
+from scidiffuse.core import Hook, grids, sample, spaces
 from scidiffuse.core.discrete import Ancestral, Marginal, Masked, MaskUniform, ProductProcess, TokenDenoiser, Uniform
-from scidiffuse.core.discrete.closed_form import Sequences
+from scidiffuse.core.discrete.closed_form import Sequences, all_states, chain_law, p_value, total_variation
 from scidiffuse.core.discrete.paths import MetricPath, MixturePath
 from scidiffuse.core.discrete.samplers.ctmc import Euler, TauLeaping
 from scidiffuse.core.guidance.base import Guidance
@@ -54,14 +53,10 @@ def draws(denoiser, sampler, grid, n, seed, **options) -> torch.Tensor:
     return sample(denoiser, sampler, grid, shape=(n, 3), noise=Quick(seed), **options).x
 
 
-def all_states(process, length=3):
-    return torch.tensor(list(product(range(process.states), repeat=length)))
-
-
 @lru_cache
 def exact(process) -> TokenDenoiser:
     """The exact denoiser of LAW, every state of every time asked once in the whole file."""
-    network, states, tables = LAW.denoiser(process).network, all_states(process), {}
+    network, states, tables = LAW.denoiser(process).network, all_states(process.states, 3), {}
     weights = process.states ** torch.arange(LAW.length - 1, -1, -1)
 
     def looked_up(x, t):
@@ -73,12 +68,9 @@ def exact(process) -> TokenDenoiser:
     return TokenDenoiser(looked_up, process, label=lambda process, t: t)
 
 
-def chain(per_token: torch.Tensor) -> torch.Tensor:
-    """The transition matrix of independent tokens, (S^L, S^L), from their laws (S^L, L, S)."""
-    out = per_token[:, 0]
-    for k in range(1, per_token.shape[1]):
-        out = (out[:, :, None] * per_token[:, k, None, :]).reshape(len(out), -1)
-    return out
+def one_step(law: torch.Tensor, per_token: torch.Tensor) -> torch.Tensor:
+    """The law after a step of independent tokens, from their laws (S^L, L, S)."""
+    return chain_law(law, 1, lambda k: per_token)
 
 
 def at_prior(process, length=3) -> torch.Tensor:
@@ -91,7 +83,7 @@ def at_prior(process, length=3) -> torch.Tensor:
 def propagated(sampler, denoiser, grid, reference=None, length=3) -> torch.Tensor:
     """The law of a run's samples over S^L states."""
     process, plan = denoiser.schedule, sampler.plan(denoiser.schedule, grid)
-    states, law = all_states(process, length), at_prior(process, length)
+    states, law = all_states(process.states, length), at_prior(process, length)
     for i, (t, s) in enumerate(pairwise(plan.times)):
         pred = denoiser(states, t)
         now = process.local(t, reference)
@@ -101,7 +93,7 @@ def propagated(sampler, denoiser, grid, reference=None, length=3) -> torch.Tenso
         else:
             step = sampler.law(process, pred.log_probs, states, process.local(s, reference), now, pred.tilt)
         torch.testing.assert_close(step[law > 0].sum(-1), torch.ones_like(step[law > 0][..., 0]), rtol=0, atol=1e-9)
-        law = law @ chain(torch.where((law > 0)[:, None, None], step, 0.0))
+        law = one_step(law, torch.where((law > 0)[:, None, None], step, 0.0))
     return law
 
 
@@ -112,11 +104,6 @@ def embedded(law: Sequences, process) -> torch.Tensor:
     return out.reshape(-1)
 
 
-def distance(p: torch.Tensor, q: torch.Tensor) -> float:
-    """Total variation."""
-    return float(0.5 * (p - q).abs().sum())
-
-
 def order(errors) -> float:
     return float(torch.log2(torch.tensor(errors[-2] / errors[-1])))
 
@@ -124,15 +111,8 @@ def order(errors) -> float:
 def assert_law(x: torch.Tensor, want: torch.Tensor, states: int) -> None:
     """Chi-square of samples (n, L) against probabilities of S^L states; cells below 5 are pooled."""
     weights = states ** torch.arange(x.shape[1] - 1, -1, -1)
-    counts = torch.bincount((x * weights).sum(1), minlength=len(want)).double()
-    expected = want * len(x)
-    small = expected < 5.0
-    seen = torch.cat([counts[~small], counts[small].sum()[None]])
-    expected = torch.cat([expected[~small], expected[small].sum()[None]])
-    keep = expected > 1e-9
-    assert float(seen[~keep].sum()) == 0.0
-    chi2 = float(((seen - expected)[keep].square() / expected[keep]).sum())
-    assert chi2 <= stats.chi2.isf(ALARM, int(keep.sum()) - 1)
+    counts = torch.bincount((x * weights).sum(1), minlength=len(want))
+    assert p_value(counts, torch.where(want > 1e-12, want, 0.0)) > ALARM  # what is rounding should not occur
 
 
 # ---------------------------------------------------------------------- convergence and laws
@@ -140,7 +120,7 @@ def assert_law(x: torch.Tensor, want: torch.Tensor, states: int) -> None:
 @pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
 def test_the_law_converges_at_order_one(process, sampler):
     denoiser, data = exact(process), embedded(LAW, process)
-    errors = [distance(propagated(sampler, denoiser, grids.uniform(n)), data) for n in (16, 32, 64)]
+    errors = [total_variation(propagated(sampler, denoiser, grids.uniform(n)), data) for n in (16, 32, 64)]
     assert errors[-1] < 0.02
     # one target each under tau-leaping: rates of 1/t given x_0 cost a logarithm of the steps
     logarithm = sampler == SAMPLERS["first_draw"] and process in (PROCESSES["uniform"], PROCESSES["mask_uniform"])
@@ -152,7 +132,7 @@ def test_the_law_converges_at_order_one(process, sampler):
 def test_samples_have_the_propagated_law_at_few_steps(process, sampler):
     denoiser, grid = exact(process), grids.explicit((1.0, 0.6, 0.45, 0.1, 0.0))
     want = propagated(sampler, denoiser, grid)
-    assert distance(want, embedded(LAW, process)) > 0.02  # the test below would not tell the two apart otherwise
+    assert total_variation(want, embedded(LAW, process)) > 0.02  # the test below would not tell the two apart otherwise
     x = draws(denoiser, sampler, grid, 8000, seed=5)
     assert_law(x, want, process.states)
 
@@ -167,16 +147,18 @@ def test_samples_have_the_law_of_the_data_at_many_steps(process, sampler):
 
 def test_small_a_converges_from_the_noisy_end():
     path = MetricPath.ordinal(3, a=0.5, c=3.0)
-    errors = [distance(propagated(Euler(), exact(path), grids.uniform(n)), embedded(LAW, path)) for n in (16, 32, 64)]
+    errors = [
+        total_variation(propagated(Euler(), exact(path), grids.uniform(n)), embedded(LAW, path)) for n in (16, 32, 64)
+    ]
     assert errors[-1] < 0.01 and order(errors) > 0.8
 
 
 def test_a_step_for_masked_linear_is_the_ancestral_one():
-    process, states = Masked(4), all_states(Masked(4))
+    process, states = Masked(4), all_states(4, 3)
     log_p = exact(process)(states, 0.7).log_probs
     ancestral = process.log_posterior(log_p, states, 0.4, 0.7).exp()
     torch.testing.assert_close(Euler().law(process, log_p, states, 0.4, 0.7), ancestral, rtol=1e-12, atol=1e-14)
-    assert distance(
+    assert total_variation(
         propagated(Euler(), exact(process), grids.uniform(8)),
         propagated(Euler(final="rate"), exact(process), grids.uniform(8)),
     ) == pytest.approx(0.0, abs=1e-12)
@@ -235,15 +217,15 @@ def test_a_step_that_is_too_long_for_the_rate():
 def test_the_last_step_decides_everything_unless_told_otherwise():
     process = Masked(4)
     denoiser, data = exact(process), embedded(LAW, process)
-    full = all_states(process)
+    full = all_states(process.states, 3)
     masks = (full == 3).any(1)
     predicted = propagated(TauLeaping(), denoiser, grids.uniform(16))
     assert float(predicted[masks].sum()) == 0.0
     left = propagated(TauLeaping(final="rate"), denoiser, grids.uniform(16))
     assert float(left[masks].sum()) > 0.05
-    assert distance(left, data) > 2.0 * distance(predicted, data)
+    assert total_variation(left, data) > 2.0 * total_variation(predicted, data)
     early = propagated(Euler(), denoiser, grids.uniform(16, end=0.2))  # stops before: as the law at 0.2
-    assert distance(early, LAW.marginals(process, 0.2)) < 0.02
+    assert total_variation(early, LAW.marginals(process, 0.2)) < 0.02
     x = draws(denoiser, TauLeaping(final="rate"), grids.uniform(4), 4000, seed=0)
     assert_law(x, propagated(TauLeaping(final="rate"), denoiser, grids.uniform(4)), 4)
 
@@ -254,13 +236,14 @@ def test_the_last_step_decides_everything_unless_told_otherwise():
 )
 def test_correctors_leave_the_law_of_their_level_as_it_is(process):
     t, p = 0.5, LAW.marginals(process, 0.5)
-    states = all_states(process)
+    states = all_states(process.states, 3)
     log_p = exact(process)(states, t).log_probs
     changes, moves = [], []
     for h in (0.02, 0.01):
-        step = chain(Euler(corrector_step=h).corrector_law(process, log_p, states, t, t + 1.0))
-        changes.append(distance(p @ step, p))
-        moves.append(float((p * (1.0 - step.diagonal())).sum()))
+        step = Euler(corrector_step=h).corrector_law(process, log_p, states, t, t + 1.0)
+        changes.append(total_variation(one_step(p, step), p))
+        still = step.gather(-1, states.unsqueeze(-1)).squeeze(-1).prod(1)
+        moves.append(float((p * (1.0 - still)).sum()))
     assert moves[-1] > 0.01  # tokens do move
     assert changes[-1] < 0.02 * moves[-1]
     assert 1.9 < order(changes) < 2.2  # zero at first order in the length
@@ -270,15 +253,15 @@ def test_correctors_leave_the_law_of_their_level_as_it_is(process):
 def test_tilted_correctors_leave_the_tilted_law_as_it_is(process):
     """Only the way back is tilted: noise is added to what is known of y as to anything else."""
     weight = torch.where(LAW.support.sum(1) == 3, 0.9, 0.05).double()
-    states = all_states(process)
+    states = all_states(process.states, 3)
     pred = Told(exact(process), LAW, weight)(states, 0.5)
     p = LAW.marginals(process, 0.5) * (LAW.posterior(process, states, 0.5) @ weight)
     p = p / p.sum()
     changes = []
     for h in (0.02, 0.01):
         sampler = Euler(corrector_step=h)
-        step = chain(sampler.corrector_law(process, pred.log_probs, states, 0.5, 1.5, pred.tilt))
-        changes.append(distance(p @ step, p))
+        step = sampler.corrector_law(process, pred.log_probs, states, 0.5, 1.5, pred.tilt)
+        changes.append(total_variation(one_step(p, step), p))
     assert changes[-1] < 0.001
     assert 1.9 < order(changes) < 2.2
 
@@ -287,10 +270,10 @@ def test_tilted_correctors_leave_the_tilted_law_as_it_is(process):
 def test_correctors_bring_samples_closer_and_are_drawn_from_their_law(name):
     process = PROCESSES[name]
     denoiser, data, grid = exact(process), embedded(LAW, process), grids.uniform(8)
-    plain = distance(propagated(TauLeaping(), denoiser, grid), data)
+    plain = total_variation(propagated(TauLeaping(), denoiser, grid), data)
     corrected = TauLeaping(correctors=2, corrector_step=0.5, correct_below=0.6)
     want = propagated(corrected, denoiser, grid)
-    assert distance(want, data) < 0.8 * plain
+    assert total_variation(want, data) < 0.8 * plain
     assert len(corrected.plan(process, grid).times) == 1 + 8 + 2 * 4  # at 1/2, 3/8, 1/4, 1/8
     assert_law(draws(denoiser, corrected, grid, 6000, seed=1), want, process.states)
     drawn = replace(corrected, target="draw")
@@ -307,7 +290,7 @@ class Told(Guidance):
 
     def __call__(self, x, t, **condition):
         pred, process = self.denoiser(x, t, **condition), self.schedule
-        states = all_states(process)
+        states = all_states(process.states, 3)
         likely = (self.law.posterior(process, states, t) @ self.weight).log()
         powers = process.states ** torch.arange(x.shape[1] - 1, -1, -1)
         here = (x * powers).sum(1)
@@ -328,13 +311,28 @@ def test_exactly_tilted_rates_sample_the_conditional_law(name, sampler):
     weight = torch.where(LAW.support.sum(1) == 3, 0.9, 0.05).double()  # p(y | x_0)
     conditional = embedded(LAW.tilted(weight.log()), process)
     guided = Told(exact(process), LAW, weight)
-    errors = [distance(propagated(sampler, guided, grids.uniform(n)), conditional) for n in (24, 48, 96)]
-    assert distance(embedded(LAW, process), conditional) > 0.3
+    errors = [total_variation(propagated(sampler, guided, grids.uniform(n)), conditional) for n in (24, 48, 96)]
+    assert total_variation(embedded(LAW, process), conditional) > 0.3
     assert errors[-1] < 0.025
     assert 0.8 < order(errors) < 1.4
     if sampler == Euler():
         x = draws(guided, sampler, grids.uniform(12), 3000, seed=3)
         assert_law(x, propagated(sampler, guided, grids.uniform(12)), process.states)
+
+
+@pytest.mark.parametrize("name", ["masked", "mask_uniform"])
+@pytest.mark.parametrize(
+    "sampler",
+    [Euler(correctors=1), TauLeaping(correctors=1, target="draw"), TauLeaping(multiple="reject", final="rate")],
+    ids=repr,
+)
+def test_tilted_steps_and_correctors_are_drawn_from_their_law(name, sampler):
+    process, grid = PROCESSES[name], grids.explicit((1.0, 0.6, 0.45, 0.1, 0.0))
+    weight = torch.where(LAW.support.sum(1) == 3, 0.9, 0.05).double()
+    guided = Told(exact(process), LAW, weight)
+    want = propagated(sampler, guided, grid)
+    assert total_variation(want, propagated(sampler, exact(process), grid)) > 0.1
+    assert_law(draws(guided, sampler, grid, 6000, seed=7), want, process.states)
 
 
 def test_tilted_rates_of_a_path_do_not_sample_the_conditional_law_and_conditioned_predictions_do():
@@ -344,9 +342,11 @@ def test_tilted_rates_of_a_path_do_not_sample_the_conditional_law_and_conditione
     told = LAW.tilted(weight.log())
     conditional = embedded(told, path)
     guided = Told(exact(path), LAW, weight)
-    errors = [distance(propagated(Euler(), guided, grids.uniform(n)), conditional) for n in (32, 64)]
+    errors = [total_variation(propagated(Euler(), guided, grids.uniform(n)), conditional) for n in (32, 64)]
     assert min(errors) > 0.05 and errors[1] > 0.85 * errors[0]
-    errors = [distance(propagated(Euler(), told.denoiser(path), grids.uniform(n)), conditional) for n in (32, 64)]
+    errors = [
+        total_variation(propagated(Euler(), told.denoiser(path), grids.uniform(n)), conditional) for n in (32, 64)
+    ]
     assert errors[1] < 0.01 and order(errors) > 0.87
 
 
@@ -368,7 +368,7 @@ def test_each_token_has_its_time(sampler):
     r = torch.tensor([0.0, 0.3, 0.5])
     want = propagated(sampler, denoiser, grid, reference=r.expand(64, 3))
     plain = propagated(sampler, denoiser, grid)
-    assert distance(want, plain) > 0.02
+    assert total_variation(want, plain) > 0.02
     assert_law(draws(denoiser, sampler, grid, 6000, seed=4, reference=r.expand(6000, 3)), want, 4)
     half = sample(denoiser, sampler, grid, shape=(200, 3), reference=r.expand(200, 3), seed=4, until=2).x
     assert bool((half[:, 2] != 3).all())  # its time is 0 from t = 1/2 on
@@ -446,7 +446,53 @@ def test_correctors_and_ancestral_steps_are_refused_for_paths():
         sample(denoiser, Ancestral(), grids.uniform(4), shape=(2, 3), seed=0)
 
 
+class NoTilt(Hook):
+    """A tilt that is no number."""
+
+    def on_prediction(self, step):
+        return replace(step, pred=step.pred.with_tilt(torch.full((*step.state.x.shape, 3), torch.nan)))
+
+
 def test_rates_that_are_no_numbers_are_reported():
     denoiser = TokenDenoiser(lambda x, t: torch.full((*x.shape, 3), torch.nan), Uniform(3))
-    with pytest.raises(FloatingPointError, match="rates hold nan"):
+    with pytest.raises(FloatingPointError, match=r"network's output stopped being finite at call 0 \(t=1\)"):
         sample(denoiser, Euler(), grids.uniform(4), shape=(2, 3), seed=0)
+    for process in (Uniform(3), Masked(3)):
+        denoiser = TokenDenoiser(lambda x, t: torch.zeros(*x.shape, 3), process)
+        with pytest.raises(FloatingPointError, match="rates hold nan"):
+            sample(denoiser, Euler(), grids.uniform(4), shape=(2, 3), seed=0, hooks=[NoTilt()])
+
+
+# ---------------------------------------------------------------------- who is asked about
+@pytest.mark.parametrize("sampler", [*SAMPLERS.values(), Euler(correctors=1)], ids=repr)
+def test_only_masked_tokens_that_are_decided_are_asked_about(sampler):
+    asked = []
+
+    class Count(Masked):
+        def log_probs(self, logits, x):
+            asked.append(x.numel())
+            return super().log_probs(logits, x)
+
+    x = sample(
+        TokenDenoiser(lambda x, t: torch.zeros(*x.shape, 4), Count(4)), sampler, grids.uniform(16), shape=(8, 50),
+        seed=0,
+    ).x  # fmt: skip
+    assert bool((x < 3).all())
+    assert sum(asked) == 400 if not sampler.correctors else 400 < sum(asked) < 4000
+
+
+@pytest.mark.parametrize("sampler", [*SAMPLERS.values(), TauLeaping(correctors=1)], ids=repr)
+@pytest.mark.parametrize("process", [Masked(4, mask_id=0), Masked(4), Uniform(4), MaskUniform(4)], ids=repr)
+def test_padding_is_never_drawn(process, sampler):
+    """The network may say anything there; tokens get what they would get without padding."""
+    real = torch.arange(7) < torch.tensor([[7], [4]])
+
+    def network(x, t):
+        logits = torch.tensor([0.3, -0.2, 0.5, 0.0]).expand(*x.shape, 4).clone()
+        logits[1, 4:] = torch.nan
+        return logits
+
+    x = sample(TokenDenoiser(network, process, spaces.Masked(real)), sampler, grids.uniform(6), shape=(2, 7), seed=0).x
+    assert bool((x[~real] == 0).all())
+    alone = TokenDenoiser(lambda x, t: torch.tensor([0.3, -0.2, 0.5, 0.0]).expand(*x.shape, 4), process)
+    assert torch.equal(x[1, :4], sample(alone, sampler, grids.uniform(6), shape=(2, 4), seed=0).x[1])
