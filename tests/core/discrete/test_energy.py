@@ -6,7 +6,7 @@ raises a false alarm with a probability below 1e-4. Seeds are fixed.
 
 from __future__ import annotations
 
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from torch import Tensor
 from scidiffuse.core import Hook, sample
 from scidiffuse.core import Masked as MaskedSpace
 from scidiffuse.core.discrete import Ancestral, FirstHitting, Masked, TokenDenoiser, Uniform
-from scidiffuse.core.discrete.closed_form import Sequences
+from scidiffuse.core.discrete.closed_form import Sequences, all_states, p_value, total_variation
 from scidiffuse.core.discrete.energy import EDLM, AutoregressiveEnergy, NeuralEnergy, nce_loss
 from scidiffuse.core.grids import explicit
 
@@ -25,27 +25,11 @@ WHOLE = (0.0, 1.0)
 LAW = Sequences.random(3, 4, seed=1)
 
 
-def p_value(counts: Tensor, probs: Tensor) -> float:
-    """Of a chi-square test; cells of fewer than 5 expected are pooled."""
-    expected = probs * counts.sum()
-    small = expected < 5
-    o, e = counts[~small].double(), expected[~small]
-    if bool(small.any()) and float(expected[small].sum()) > 0:
-        o, e = torch.cat([o, counts[small].sum()[None].double()]), torch.cat([e, expected[small].sum()[None]])
-    assert int(counts[probs == 0].sum()) == 0
-    statistic = ((o - e) ** 2 / e).sum()
-    return float(torch.special.gammaincc(torch.tensor((len(e) - 1) / 2).double(), statistic / 2))
-
-
-def total_variation(counts: Tensor, probs: Tensor) -> float:
-    return float((counts / counts.sum() - probs).abs().sum() / 2)
-
-
 def random(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-PAIRS = torch.tensor(list(product(range(3), repeat=2)))
+PAIRS = all_states(3, 2)
 MU = random(2, 2, 3, seed=0).log_softmax(-1)  # two classes, two tokens, three values
 E = 0.8 * random(2, 9, seed=1)  # two classes, nine sequences
 
@@ -95,12 +79,13 @@ def test_the_law_of_the_chosen_candidate_with_another_law_in_every_row(k: int, t
 
 def test_many_candidates_tend_to_the_tilted_law() -> None:
     target = (log_mu(0) - E[0]).softmax(0)
-    far = [float((law_of_choice(log_mu(0), E[0], k) - target).abs().sum() / 2) for k in (1, 2, 3, 4, 5)]
+    far = [total_variation(law_of_choice(log_mu(0), E[0], k), target) for k in (1, 2, 3, 4, 5)]
     assert all(b < a for a, b in pairwise(far))
     c = torch.zeros(20000, dtype=torch.long)
     hook = EDLM(table, 64, 1.0, WHOLE, condition={"c": c})
     x = sample(two_classes(), Ancestral(), steps=1, shape=(20000, 2), seed=0, condition={"c": c}, hooks=[hook]).x
-    assert total_variation(torch.bincount(x[:, 0] * 3 + x[:, 1], minlength=9), target) < 0.25 * far[1]
+    counts = torch.bincount(x[:, 0] * 3 + x[:, 1], minlength=9)
+    assert total_variation(counts / len(x), target) < 0.25 * far[1]
 
 
 def test_the_normaliser_is_estimated_without_bias() -> None:
@@ -157,9 +142,8 @@ def test_an_autoregressive_energy_makes_few_steps_exact(steps: int) -> None:
     energy = AutoregressiveEnergy(log_table(LAW))
 
     def far(*hooks: Hook) -> float:
-        return total_variation(
-            LAW.counts(sample(denoiser, Ancestral(), steps=steps, shape=(n, 4), seed=0, hooks=hooks).x), LAW.probs
-        )
+        x = sample(denoiser, Ancestral(), steps=steps, shape=(n, 4), seed=0, hooks=hooks).x
+        return total_variation(LAW.counts(x) / n, LAW.probs)
 
     plain, two, many = far(), far(EDLM(energy, 2, 1.0, WHOLE)), far(EDLM(energy, 24, 1.0, WHOLE))
     noise = 0.4 * float((LAW.probs / n).sqrt().sum())  # what the exact law would show
@@ -177,7 +161,7 @@ def test_first_hitting_of_several_tokens_a_call_becomes_exact() -> None:
     def far(*hooks: Hook, **options: Any) -> tuple[float, Any]:
         result = sample(denoiser, FirstHitting(tokens=2), shape=(n, 4), seed=0, hooks=hooks, **options)
         assert result.calls == 2
-        return total_variation(LAW.counts(result.x), LAW.probs), result
+        return total_variation(LAW.counts(result.x) / n, LAW.probs), result
 
     noise = 0.4 * float((LAW.probs / n).sqrt().sum())
     (plain, _), (corrected, whole) = far(), far(hook)
@@ -240,7 +224,7 @@ def test_padding_does_not_count() -> None:
 
 def test_noise_contrast_finds_the_energy_that_is_missing() -> None:
     law, process, t = Sequences.random(3, 2, seed=3), Masked(4), 0.6
-    states = torch.tensor(list(product(range(4), repeat=2)))
+    states = all_states(4, 2)
     weight = law.marginals(process, t)
     denoiser = law.denoiser(process)
     pred = denoiser(states, t)
@@ -281,7 +265,7 @@ def test_noise_contrast_finds_the_energy_that_is_missing() -> None:
 
     assert p_value(run(), mu[-1].exp()) > P
     assert p_value(run(EDLM(energy, 2, 1.0, WHOLE)), law_of_choice(mu[-1], mu[-1] - truth[-1].log(), 2)) > P
-    plain, joint = total_variation(run(), law.probs), total_variation(run(EDLM(energy, 64, 1.0, WHOLE)), law.probs)
+    plain, joint = (total_variation(run(*h) / n, law.probs) for h in ([], [EDLM(energy, 64, 1.0, WHOLE)]))
     assert plain > 0.1 and joint < 0.02, (plain, joint)
 
 
