@@ -242,9 +242,10 @@ def per_horizon(
 ) -> list[Score]:
     """One score for each step of the horizon, named ``<metric>[h=1]`` ...: how fast a forecast loses its skill.
 
+    Other arguments and errors as :func:`scores`.
+
     Args:
         metric: a name that :func:`scores` gives, except ``nrmse``, ``mae_coverage`` and ``energy_path``.
-        The others as :func:`scores`.
     """
     y, scale = inputs(forecast, actual, history, season)
     parts = cells(forecast, y, scale, level, alpha)
