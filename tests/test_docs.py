@@ -38,9 +38,25 @@ def test_the_sampler_of_contributing_is_ddim() -> None:
 
 def test_the_core_example_of_the_readme_runs() -> None:
     names: dict[str, Any] = {"network": lambda x, t: 0.1 * x}
-    exec(example("README.md", "scidiffuse.core import"), names)
+    exec(example("README.md", "from scidiffuse.core import DPMSolverPP"), names)
     assert names["x"].shape == (16, 3, 32, 32)
     assert torch.isfinite(names["x"]).all()
+
+
+def test_the_token_example_of_the_readme_runs() -> None:
+    tokens = torch.randint(0, 4, (8, 6), generator=torch.Generator().manual_seed(0))
+    names: dict[str, Any] = {"sequences": tokens, "held_out": tokens[:2]}
+    code = example("README.md", "from scidiffuse.core.discrete import")
+    for long, short in (
+        ("width=128, depth=4", "width=8, depth=1"),
+        ("max_steps=2000", "max_steps=2"),
+        ("(16, 64)", "(2, 6)"),
+    ):
+        assert long in code
+        code = code.replace(long, short)
+    exec(code, names)
+    assert names["x"].shape == (2, 6)
+    assert bool((names["x"] < 4).all())
 
 
 def test_the_names_of_the_timeseries_example_exist() -> None:

@@ -4,9 +4,9 @@ The stationary Gaussian autoregression of order p,
 
     y_t - mu = phi_1 (y_{t-1} - mu) + ... + phi_p (y_{t-p} - mu) + e_t,        e_t ~ N(0, s_e^2) independent,
 
-has the autocovariance g_k that solves the Yule-Walker equations g_k = sum_j phi_j g_|k-j| + s_e^2 [k = 0]: linear for
-k = 0 .. p, a recursion above. A window of L steps, with lag channels y_{t-lag}, is normal with mean mu and the
-covariance K that has g_|i - j| for times i and j. Under x = a x0 + s n (any Gaussian schedule),
+has the autocovariance g(k) that solves the Yule-Walker equations g(k) = sum_j phi_j g(k - j) + s_e^2 [k = 0]: linear
+for k = 0 .. p, a recursion above. A window of L steps, with lag channels y_{t-lag}, is normal with mean mu and the
+covariance K that has g(i - j) for times i and j. Under x = a x0 + s n (any Gaussian schedule),
 
     x ~ N(a mu, M),   M = a^2 K + s^2 I,
     E[x0 | x] = mu + a K M^-1 (x - a mu),        E[n | x] = s M^-1 (x - a mu),
@@ -102,7 +102,7 @@ class GaussianAR:
     Args:
         coefficients: phi_1 .. phi_p.
         length: L, steps of a window.
-        variance: g_0 of the process, 1 by default; s_e follows.
+        variance: g(0) of the process, 1 by default; s_e follows.
         mean: mu.
         lags: steps back of lag channels, which make a state (L, 1 + lags); none by default.
 
@@ -230,7 +230,7 @@ def _time(schedule: Schedule, t: Any) -> Any:
 
 
 def _autocovariance(phi: np.ndarray, n: int, variance: float) -> tuple[np.ndarray, float]:
-    """g_0 .. g_n of the process with g_0 = variance, and the innovation's standard deviation."""
+    """g(0) .. g(n) of the process with g(0) = variance, and the innovation's standard deviation."""
     p = len(phi)
     A = np.eye(p + 1)  # the equations k = 0 .. p with s_e = 1
     for k in range(p + 1):

@@ -27,6 +27,7 @@ whose optimum is E* = log mu(x_0 | x_t) - log p(x_0 | x_t): exactly what is miss
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -197,8 +198,8 @@ class EDLM(Hook):
         candidates: k, at least 2.
         temperature: T of the weights; 1 for the law above, smaller for lower energies.
         window: times (low, high), both included, in which predictions are corrected; elsewhere they pass as they are.
-            (0, 1) is all of them. The default is that of the released configuration; the paper corrects the noisy end,
-            [1 - w, 1] with w from 0.2 (fast) to 1, as a note on it says (the paper itself was not consulted).
+            (0, 1) is all of them. The default is that of the authors' released configuration. A run that meets no time
+            of the window warns.
         condition: passed to the energy; its tensors hold one entry a sample and are cut with the batch.
         name: prefix of the records.
 
@@ -233,6 +234,16 @@ class EDLM(Hook):
 
     def on_start(self, state: State, space: Space) -> State:
         self._kept = {f"{self.name}_{what}": [] for what in ("t", "log_z", "ess")}
+        return state
+
+    def on_step(self, step: Step) -> State:
+        state = super().on_step(step)
+        if step.sampler.done(step.plan, state) and not self._kept[f"{self.name}_t"]:
+            warnings.warn(
+                f"EDLM corrected nothing: no call of this run was at a time in the window {self.window}; widen it, "
+                "(0, 1) is every call",
+                stacklevel=2,
+            )
         return state
 
     def on_prediction(self, step: Step) -> Step:

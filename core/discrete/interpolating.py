@@ -458,6 +458,9 @@ class MaskUniform(_WithMask):
         c = share * self.schedule.speed(t) / (1.0 - share * self.schedule.lost(t))
         return self._lambda(t) - c, c
 
+    def marginal(self, t: float) -> Tensor:
+        return self.transition(0.0, t)
+
     def transition(self, s: float, t: float) -> Tensor:
         a, b, c = self._parts(s, t)
         return self._matrix(a + b / (self.states - 1), b / (self.states - 1), c, 1.0)

@@ -170,15 +170,17 @@ class MixturePath(TokenPath):
 
     @cached_property
     def _p0(self) -> Tensor:
-        return torch.tensor(self.probs, dtype=torch.float64)
+        with torch.inference_mode(False):  # it may meet autograd later
+            return torch.tensor(self.probs, dtype=torch.float64)
 
     @cached_property
     def _Om(self) -> Tensor:
         """Angle between the prior and each data token, (S,)."""
-        return torch.atan2((1.0 - self._p0).sqrt(), self._p0.sqrt())
+        with torch.inference_mode(False):
+            return torch.atan2((1.0 - self._p0).sqrt(), self._p0.sqrt())
 
     def prior(self) -> Tensor:
-        return self._p0
+        return self._p0.clone()
 
     def _lost(self, t: Scalar) -> tuple[Tensor, Tensor]:
         """1 - k and its derivative by t, for each data token: (S,), or (..., S) for times (...)."""

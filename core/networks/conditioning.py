@@ -40,7 +40,11 @@ class Conditioning(nn.Module):
             if condition is not None:
                 raise ValueError("this network takes no condition: build it with condition_dim=D or classes=K")
             return None
-        came = "none" if condition is None else f"{condition.dtype} {tuple(condition.shape)}"
+        came = "none" if condition is None else type(condition).__name__
+        if isinstance(condition, Tensor):
+            came = f"{condition.dtype} {tuple(condition.shape)}"
+        elif condition is not None:
+            raise TypeError(f"condition: got {came}, expected a tensor with one entry for each of {batch} samples")
         if self.classes is not None:
             if condition is None or condition.shape != (batch,) or condition.dtype not in (torch.int32, torch.int64):
                 raise ValueError(f"condition: got {came}, expected integer class labels of shape ({batch},)")

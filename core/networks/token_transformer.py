@@ -122,7 +122,7 @@ class TokenTransformer(nn.Module):
         depth: number of blocks.
         heads: heads of the attentions, a divisor of W.
         mlp_ratio: hidden features of the blocks' two-layer maps, as a multiple of W.
-        classes: K, number of logits a token; None is S. A masked process may leave out its mask, which data never are.
+        classes: K, number of logits a token; None is S, as `TokenDenoiser` needs.
         positions: "rotary" (differences of positions), "sinusoidal" (fixed, added to the embedding) or "none".
         time, time_scale: kind and scale of the time embedding (256 features); time=None is the time-agnostic network,
             which takes a t and ignores it, whatever it is.
@@ -135,13 +135,15 @@ class TokenTransformer(nn.Module):
         x: long (B, L), ids in 0..S-1; L >= 1, any length.
         t: (), (B,) or one time a token (B, L).
         condition: (B, D_c) or labels (B,).
-        context: (B, M, D), M >= 1; context_mask: bool (B, M), True where an element exists. Where it hides all of a
-            sample's context (the way to say "no context" for some samples of a batch), the context adds nothing.
-        mask: bool (B, L), True where a token exists. What stands elsewhere (in x, t and the hidden part of the context)
-            may be anything and never changes the logits of tokens that exist; logits elsewhere mean nothing.
-        at: long (B, M'), positions in 0..L-1: the head is computed for these alone, which saves most of the work and
-            memory of a large K when a sampler asks for few tokens.
+        context: (B, M, D), M >= 1; context_mask: bool (B, M), True where an element exists.
+        mask: bool (B, L), True where a token exists.
+        at: long (B, M'), positions in 0..L-1: the head is computed for these alone.
         Output: logits (B, L, K), or (B, M', K) with `at`.
+
+    Where `context_mask` hides all of a sample's context (the way to say "no context" for some samples of a batch), the
+    context adds nothing. What stands where `mask` or `context_mask` is False may be anything, in t too, and never
+    changes the logits of tokens that exist; logits elsewhere mean nothing. `at` saves most of the work and memory of a
+    large K when few tokens are asked about.
 
     Raises:
         TypeError: x or `at` is not integer, a mask not bool, t not a tensor where one is needed.

@@ -137,7 +137,8 @@ def fit(
             is a data set, too.
         max_steps: optimizer steps in all, earlier runs included.
         batch_size: size of the *global* batch; each process takes an equal part.
-        objective: loss of each sample, `objective(denoiser, batch, keys, training=...)` -> (B,). Default `Objective()`.
+        objective: loss of each sample, `objective(denoiser, batch, keys, training=...)` -> (B,). Default `Objective()`,
+            for tokens `TokenObjective()`.
         lr: learning rate of AdamW.
         weight_decay: of AdamW.
         warmup: steps that lead up to `lr` linearly.
@@ -209,7 +210,7 @@ def fit(
     denoiser.network.train()  # Lightning keeps the mode that it finds, and a loaded network is in eval mode
     module = DenoisingModule(
         denoiser,
-        objective or Objective(),
+        objective or _objective(denoiser),
         data,
         val,
         optimizer or (lambda parameters: torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)),
@@ -267,6 +268,15 @@ def fit(
     best = None if math.isinf(saver.best) else saver.best
     denoiser.network.eval()
     return FitResult(denoiser, trainer.global_step, saver.history, best, out)
+
+
+def _objective(denoiser: Any) -> Callable[..., Tensor]:
+    """What a denoiser is trained by where nothing else is said."""
+    if denoiser.schedule.family != "categorical":
+        return Objective()
+    from ..discrete.objective import TokenObjective
+
+    return TokenObjective()
 
 
 def _rate(warmup: int, until: int | None) -> Callable[[int], float]:

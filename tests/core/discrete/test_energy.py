@@ -374,3 +374,9 @@ def test_refusals() -> None:
         run(torch.tensor([-torch.inf, 0.0]))
     with pytest.raises(ValueError, match="times of their own"):
         EDLM(table)._acts(torch.zeros(2, 3), 2)
+
+
+def test_a_window_without_a_call_warns() -> None:
+    hook = EDLM(lambda x0, pred: torch.zeros(len(x0)))
+    with pytest.warns(UserWarning, match=r"corrected nothing.*\(0\.4, 0\.6\)"):
+        sample(Sequences.random(3, 3).denoiser(Masked(4)), Ancestral(), steps=1, shape=(2, 3), seed=0, hooks=[hook])

@@ -325,3 +325,12 @@ def test_dropout_layers_are_keyed_by_the_step():
 
     one, two = train(1), train(2)
     assert len(one) == 12 and torch.equal(one, two) and len(one.unique(dim=0)) == 12
+
+
+def test_tokens_have_an_objective_of_their_own() -> None:
+    from scidiffuse.core.discrete import Masked, TokenDenoiser
+    from scidiffuse.core.networks import TokenTransformer
+
+    denoiser = TokenDenoiser(TokenTransformer(4, 8, 1, 2, time=None), Masked(4))
+    result = fit(denoiser, torch.randint(0, 3, (16, 5)), max_steps=2, batch_size=4)
+    assert result.steps == 2
