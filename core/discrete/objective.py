@@ -22,6 +22,7 @@ from ..denoisers import check_condition
 from ..spaces import Space
 from ..training.conditioning import check_null, drop_condition, perturbing
 from ..training.keys import Keys
+from ..training.losses import entries_of
 from ..training.times import Stratified, TimeSampler, Uniform
 from ..tree import batch_size, leaves
 from .asked import Asked, ask
@@ -32,7 +33,6 @@ __all__ = ["EARLIEST", "TokenObjective"]
 EARLIEST = 1e-3
 """Default first time of training and bounds in continuous time, see `losses`."""
 
-_FIELDS = ("x", "condition", "reference", "mask", "known")
 
 Loss = Literal["continuous", "discrete"]
 TokenWeighting = Literal["elbo", "uniform"]
@@ -109,7 +109,7 @@ class TokenObjective:
         Raises:
             TypeError, ValueError: for a batch that is not as described above, and as `ask`.
         """
-        entries = self.entries(batch)
+        entries = entries_of(batch, self.space is not None)
         first = leaves(entries["x"])[0]
         times = self.times or Stratified(Uniform(0.0 if self.loss == "discrete" else EARLIEST))
         if times.per_element and (not isinstance(first, Tensor) or first.ndim < 2):
@@ -126,7 +126,7 @@ class TokenObjective:
         Args:
             t: (B,) or (B, L), float64; multiples of 1/T for a discrete loss.
         """
-        entries = self.entries(batch)
+        entries = entries_of(batch, self.space is not None)
         x0 = entries["x"]
         if batch_size(x0) != len(keys):
             raise ValueError(f"the batch holds {batch_size(x0)} samples, there are {len(keys)} keys")
@@ -157,24 +157,3 @@ class TokenObjective:
             return asked.mean(path_divergence(asked.pred, asked.x0), self.leaf_weights)
         step = (t * self.steps).round().long()
         return discrete_terms(asked, step, self.steps, self.auxiliary, self.adaptive, self.leaf_weights)
-
-    def entries(self, batch: Any) -> Mapping[str, Any]:
-        """The batch as a dictionary.
-
-        Raises:
-            TypeError, ValueError: for a batch that is not as described above.
-        """
-        if isinstance(batch, Tensor):
-            return {"x": batch}
-        if isinstance(batch, list | tuple) and len(batch) == 1 and isinstance(batch[0], Tensor):
-            return {"x": batch[0]}
-        if not isinstance(batch, Mapping):
-            raise TypeError(f"a batch is a tensor of token ids or a dictionary with 'x', got {type(batch).__name__}")
-        if "x" not in batch:
-            raise ValueError(f"a batch's dictionary needs 'x', the clean tokens; got {sorted(batch)}")
-        strange = sorted(set(batch) - set(_FIELDS))
-        if strange and self.space is None:
-            raise ValueError(
-                f"a batch holds {', '.join(_FIELDS)}; got {strange} too: put what the network needs in 'condition'"
-            )
-        return batch

@@ -245,7 +245,7 @@ class Objective:
         Raises:
             TypeError, ValueError: for a batch that is not as described above, and as `denoising_loss`.
         """
-        entries = self._entries(batch)
+        entries = entries_of(batch, self.space is not None)
         x0 = entries["x"]
         if batch_size(x0) != len(keys):
             raise ValueError(f"the batch holds {batch_size(x0)} samples, there are {len(keys)} keys")
@@ -288,18 +288,28 @@ class Objective:
                 reduction="none",
             )
 
-    def _entries(self, batch: Any) -> Mapping[str, Any]:
-        if isinstance(batch, Tensor):
-            return {"x": batch}
-        if isinstance(batch, list | tuple) and len(batch) == 1 and isinstance(batch[0], Tensor):
-            return {"x": batch[0]}
-        if not isinstance(batch, Mapping):
-            raise TypeError(f"a batch is a tensor or a dictionary with 'x', got {type(batch).__name__}")
-        if "x" not in batch:
-            raise ValueError(f"a batch's dictionary needs 'x', the clean data; got {sorted(batch)}")
-        strange = sorted(set(batch) - set(_FIELDS))
-        if strange and self.space is None:
-            raise ValueError(
-                f"a batch holds {', '.join(_FIELDS)}; got {strange} too: put what the network needs in 'condition'"
-            )
-        return batch
+
+def entries_of(batch: Any, more: bool) -> Mapping[str, Any]:
+    """A batch as a dictionary with "x"; see `Objective`.
+
+    Args:
+        batch: a tensor, a list of one, or a dictionary.
+        more: whether the dictionary may hold other entries than those of `Objective`.
+
+    Raises:
+        TypeError, ValueError: for a batch that is not one of these.
+    """
+    if isinstance(batch, Tensor):
+        return {"x": batch}
+    if isinstance(batch, list | tuple) and len(batch) == 1 and isinstance(batch[0], Tensor):
+        return {"x": batch[0]}
+    if not isinstance(batch, Mapping):
+        raise TypeError(f"a batch is a tensor or a dictionary with 'x', got {type(batch).__name__}")
+    if "x" not in batch:
+        raise ValueError(f"a batch's dictionary needs 'x', the clean data; got {sorted(batch)}")
+    strange = sorted(set(batch) - set(_FIELDS))
+    if strange and not more:
+        raise ValueError(
+            f"a batch holds {', '.join(_FIELDS)}; got {strange} too: put what the network needs in 'condition'"
+        )
+    return batch
