@@ -71,7 +71,7 @@ class Checkpoint:
     folder: Path | None = None
 
     def load_into(self, module: nn.Module) -> None:
-        """Copy `tensors` into `module`, whose names and shapes must be the same.
+        """Copy `tensors` into `module`, whose names and shapes must be the same, and put it into eval mode.
 
         Raises:
             CheckpointError: naming the missing, unexpected and mis-shaped tensors.
@@ -91,6 +91,7 @@ class Checkpoint:
                 "Build the module from the checkpoint's own config."
             )
         module.load_state_dict(self.tensors)
+        module.eval()
 
     def _where(self) -> str:
         return f"checkpoint {str(self.folder)!r}" if self.folder else "the checkpoint"
@@ -131,6 +132,10 @@ def save(
     if not isinstance(config, dict):
         raise TypeError(f"config must be a dictionary or a dataclass, got {type(config).__name__}")
 
+    given: Any = model
+    if not isinstance(given, nn.Module | Mapping):
+        hint = "; pass its .network" if isinstance(getattr(given, "network", None), nn.Module) else ""
+        raise TypeError(f"model is a module or its state dict, got {type(given).__name__}{hint}")
     state = model.state_dict() if isinstance(model, nn.Module) else model
     flat = {f"model/{name}": _tensor(value, name) for name, value in state.items()}
     flat |= {f"extra/{name}": _tensor(value, name) for name, value in (extra or {}).items()}

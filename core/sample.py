@@ -134,6 +134,11 @@ def sample(
         raise TypeError(f"sampler must be an instance such as DDIM(), got {sampler!r}")
     if until is not None and not (isinstance(until, int) and until >= 0):
         raise ValueError(f"until must be the index of a row, an integer >= 0, got {until!r}")
+    if not hasattr(denoiser, "schedule"):
+        hint = "; pass its .denoiser" if hasattr(denoiser, "denoiser") else ""
+        raise TypeError(f"denoiser must be a Denoiser or guidance around one, got {type(denoiser).__name__}{hint}")
+    if condition is not None and not isinstance(condition, dict):
+        raise TypeError(f"condition is a dictionary of the network's arguments, got {type(condition).__name__}")
     schedule = denoiser.schedule
     basis = schedule.basis
     half = dtype in (torch.float16, torch.bfloat16)

@@ -197,6 +197,14 @@ class TokenPrediction:
         return f"TokenPrediction(x={shapes}, t={self.t}, edited={self.edited}, tilted={self.tilt is not None})"
 
 
+def _check_space(space: Any) -> None:
+    if space is not None and not isinstance(space, Space):
+        raise TypeError(
+            f"space says where tokens exist, as core.Masked(mask) does for padded sequences; got {space!r} "
+            "(core.discrete.Masked is a process)"
+        )
+
+
 def _left(process: Process, t: float) -> float:
     """How far the law at t is from the prior, as the probability that it is the data's."""
     if isinstance(process, Interpolating):
@@ -225,8 +233,8 @@ class TokenDenoiser:
         label: what the network is told about time: "time" is 1000 t, or a function (process, t) -> value.
 
     Raises:
-        TypeError: for a process that is none.
-        ValueError: for an unknown label.
+        TypeError: for a process or a space that is none.
+        ValueError: for an unknown label, or a network built for another number of states.
     """
 
     needs_grad = False
@@ -243,6 +251,12 @@ class TokenDenoiser:
             raise TypeError(
                 f"a TokenDenoiser needs a process on tokens such as Masked(27), got {process!r}; use Denoiser for "
                 "schedules of continuous data"
+            )
+        _check_space(space)
+        states = getattr(network, "states", None)
+        if isinstance(process, Process) and isinstance(states, int) and states != process.states:
+            raise ValueError(
+                f"the network was built for {states} states, {process!r} has {process.states}: count the mask in both"
             )
         if not callable(label) and label != "time":
             raise ValueError(f'label is "time" or a function (process, t) -> value, got {label!r}')
@@ -264,6 +278,7 @@ class TokenDenoiser:
         """The same denoiser for states of another space (the padding of another batch)."""
         if space is self.space:
             return self
+        _check_space(space)
         other = copy.copy(self)
         other.space = space
         return other

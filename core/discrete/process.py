@@ -90,8 +90,11 @@ class Process:
     mask_id = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.states, bool) or not isinstance(self.states, int) or self.states < 2:
-            raise ValueError(f"a process needs at least 2 states, got states={self.states!r}")
+        states: Any = self.states
+        if isinstance(states, bool) or not isinstance(states, int) or states < 2:
+            hint = "; padded sequences have the space core.Masked(mask)" if isinstance(states, Tensor) else ""
+            came = type(states).__name__ if hint else repr(states)
+            raise ValueError(f"a process needs at least 2 states, got states={came}{hint}")
 
     # ------------------------------------------------------------------ what a subclass states
     def corrupt(self, x0: Tensor, t: Scalar, u: Tensor) -> Tensor:

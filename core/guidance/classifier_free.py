@@ -65,6 +65,8 @@ class ClassifierFree(Guidance):
                 "classifier-free guidance needs the null condition used in training: null={'condition': value}; "
                 "a network trained without condition dropout has none and cannot be guided so"
             )
+        if not isinstance(null, dict):
+            raise TypeError(f"null is a dictionary, one value for each condition by name, got {type(null).__name__}")
         if not 0.0 <= rescale <= 1.0:
             raise ValueError(f"rescale must lie in [0, 1], got {rescale}")
         if rescale and denoiser.schedule.family == "categorical":

@@ -56,7 +56,7 @@ class FeynmanKac(Hook):
     mask (`repeat`). All accumulators live in `State.aux`, so a run may be stopped (`until`) and continued.
 
     Args:
-        reward: see `Reward`; asked about (B, ...) at once.
+        reward: a function (data, step) -> (B,), see `Reward`; asked about (B, ...) at once.
         walkers: K, at least 2.
         lam: lambda, how strongly the reward tilts; finite.
         potential: "difference", "max" or "sum". The target is the same, the path to it is not.

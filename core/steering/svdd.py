@@ -66,7 +66,7 @@ class SVDD(Hook):
     With a learned value there is one walker a sample.
 
     Args:
-        reward: see `Reward`.
+        reward: a function (data, step) -> (B,), see `Reward`.
         candidates: M, at least 2.
         alpha: temperature; 0 keeps the best candidate.
         value: a learned value function (see `Value`), or None for the posterior mean's.

@@ -202,3 +202,16 @@ def test_other_bad_arguments(tmp_path):
         checkpoint.save(tmp_path, {}, kind="")
     with pytest.raises(TypeError, match="'n' is a int"):
         checkpoint.save(tmp_path, {"n": 3}, kind="T")
+
+
+def test_a_denoiser_is_not_a_module(tmp_path):
+    from scidiffuse.core import Denoiser, VPLinear
+
+    with pytest.raises(TypeError, match=r"got Denoiser; pass its \.network"):
+        checkpoint.save(tmp_path / "model", Denoiser(torch.nn.Linear(2, 2), VPLinear()), kind="Denoiser")
+
+
+def test_loaded_modules_are_in_eval_mode(tmp_path):
+    module = torch.nn.Dropout(0.5)
+    checkpoint.load(checkpoint.save(tmp_path / "model", module, kind="Dropout"), kind="Dropout").load_into(module)
+    assert not module.training

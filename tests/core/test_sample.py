@@ -222,3 +222,11 @@ def test_states_of_one_number_a_sample() -> None:
     assert sample(denoiser, DPMSolverPP(2), GRID, shape=(4,), seed=0).x.shape == (4,)
     with pytest.raises(FloatingPointError, match="call 0"):
         sample(Denoiser(lambda x, t: x / 0.0, VPLinear(), "data"), DDIM(), GRID, shape=(4,), seed=0)
+
+
+def test_what_is_no_denoiser_is_refused() -> None:
+    from scidiffuse.core.training import FitResult
+
+    result = FitResult(None, 0, [], None, None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"got FitResult; pass its \.denoiser"):
+        sample(result, DDIM(), steps=2, shape=(1, 2), seed=0)

@@ -20,6 +20,7 @@ from scidiffuse.core.discrete import (
     TokenDenoiser,
     Uniform,
 )
+from scidiffuse.core.networks import TokenTransformer
 
 X = torch.tensor([[4, 1, 4], [0, 4, 2]])
 
@@ -170,6 +171,14 @@ CASES = {
     "guidance without dropout": (
         lambda: ClassifierFree(TokenDenoiser(network, Masked(5)), 2.0), ValueError, "without condition dropout",
     ),
+    "process as space": (lambda: TokenDenoiser(None, Masked(5), Masked(5)), TypeError, "core.Masked.* is a process"),
+    "process as space, later": (lambda: TokenDenoiser(None, Masked(5)).on(Masked(5)), TypeError, "where tokens exist"),
+    "mask as states": (lambda: Masked(torch.ones(2, 3).bool()), ValueError, r"got states=Tensor; padded.*core\.Masked"),
+    "network of other states": (
+        lambda: TokenDenoiser(TokenTransformer(4, 8, 1, 2, time=None), Masked(5)), ValueError, "4 states.*count the mask",  # noqa: E501
+    ),
+    "condition is no dictionary": (lambda: go(condition=1), TypeError, "dictionary of the network's arguments, got int"),  # noqa: E501
+    "null is no dictionary": (lambda: ClassifierFree(TokenDenoiser(network, Masked(5)), 2.0, null=2), TypeError, "by name"),  # noqa: E501
     "rescale": (
         lambda: ClassifierFree(TokenDenoiser(network, Masked(5)), 2.0, null={"shift": 0.0}, rescale=0.5),
         ValueError, "tokens have none",
