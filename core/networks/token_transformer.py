@@ -123,7 +123,8 @@ class TokenTransformer(nn.Module):
         heads: heads of the attentions, a divisor of W.
         mlp_ratio: hidden features of the blocks' two-layer maps, as a multiple of W.
         classes: K, number of logits a token; None is S, as `TokenDenoiser` needs.
-        positions: "rotary" (differences of positions), "sinusoidal" (fixed, added to the embedding) or "none".
+        positions: "rotary" (differences of positions), "sinusoidal" (fixed, added to the embedding) or "none". Rotary
+            ones alone cannot tell places apart where all tokens are equal, as in the first call of a masked model.
         time, time_scale: kind and scale of the time embedding (256 features); time=None is the time-agnostic network,
             which takes a t and ignores it, whatever it is.
         condition_dim: D_c of a condition vector for the whole sequence; or
