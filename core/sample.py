@@ -244,8 +244,9 @@ class _Run:
         with torch.no_grad() if needs_grad else torch.inference_mode():
             try:
                 new, calls = self._loop(state, bar, None)
-            except FloatingPointError:  # a draw from what is no distribution: say when it came up
-                self._loop(state, _bar(None, False), _test)
+            except FloatingPointError:
+                if self.denoiser.schedule.family == "categorical":  # a draw from no distribution: say when it came up
+                    self._loop(state, _bar(None, False), _test)
                 raise
             if not _finite(new):
                 self._loop(state, _bar(None, False), _test)
