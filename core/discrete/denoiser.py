@@ -18,6 +18,7 @@ from ..noise import Noise
 from ..spaces import Space, default_space, expand
 from ..tree import Tree, leaves, take, tree_map
 from .categorical import categorical, uniforms
+from .certain import certain
 from .interpolating import REACHED, Interpolating, Masked
 from .process import Process, ProductProcess, leafwise
 
@@ -106,9 +107,6 @@ class TokenPrediction:
     def with_data(self, data: Tree, *, noise: Any = None) -> TokenPrediction:
         """The prediction that is sure of `data` (B, L, ...), token ids."""
 
-        def certain(log_probs: Tensor, tokens: Tensor) -> Tensor:
-            return torch.full_like(log_probs, -torch.inf).scatter(-1, tokens.unsqueeze(-1), 0.0)
-
         return self.with_log_probs(tree_map(certain, self.raw, data))
 
     def with_known(self, values: Tree, known: Tree) -> TokenPrediction:
@@ -132,9 +130,7 @@ class TokenPrediction:
                     f"known token {int(tokens[place])} at {place} is no data of {process!r}: known tokens are ids "
                     f"0..{process.states - 1} without the mask"
                 )
-            certain = torch.full_like(log_probs, -torch.inf)
-            certain = certain.scatter(-1, torch.where(known, tokens, 0).unsqueeze(-1), 0.0)
-            return torch.where(known.unsqueeze(-1), certain, log_probs)
+            return torch.where(known.unsqueeze(-1), certain(log_probs, torch.where(known, tokens, 0)), log_probs)
 
         return self.with_log_probs(self.denoiser.leafwise(leaf, self.log_probs, values, known))
 

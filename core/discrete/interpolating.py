@@ -44,6 +44,7 @@ from torch import Tensor
 from ..schedules import maths as m
 from ..schedules.maths import Scalar
 from .categorical import categorical
+from .certain import certain
 from .keep import Keep, keep_of
 from .process import Process, at, level, tiles
 
@@ -345,8 +346,7 @@ class Masked(_WithMask):
         stay = m.div(self.schedule.lost(s), self.schedule.lost(t))
         moved = log_p + _log(1.0 - stay, log_p)
         moved[..., self.mask] = _log(stay, x.to(log_p.dtype))
-        certain = torch.full_like(log_p, -torch.inf).scatter(-1, x.unsqueeze(-1), 0.0)
-        return torch.where(masked.unsqueeze(-1), moved, certain)
+        return torch.where(masked.unsqueeze(-1), moved, certain(log_p, x))
 
     def reverse_rate(self, log_p: Tensor, x: Tensor, t: Scalar) -> Tensor:
         rate = level(Masked.hazard(self, t), log_p)  # t is the time as the token sees it

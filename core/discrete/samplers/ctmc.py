@@ -49,6 +49,7 @@ from ...schedules.maths import Scalar
 from ...spaces import Space
 from ...tree import Tree, tree_map
 from ..categorical import categorical, uniforms
+from ..certain import certain
 from ..interpolating import Masked
 from ..paths import TokenPath
 from ..process import Process, at, level, tiles
@@ -183,7 +184,7 @@ class _Jumps(TokenSampler):
         if isinstance(process, TokenPath):
             n = process.reverse_jumps(log_p, x, s, t) if x0 is None else process.conditional_jumps(x0, x, s, t)
         else:
-            n = process.reverse_rate(log_p if x0 is None else _certain(log_p, x0), x, t)
+            n = process.reverse_rate(log_p if x0 is None else certain(log_p, x0), x, t)
             n = n * (level(h, n).to(n) if isinstance(h, Tensor) else h)
         if isinstance(h, Tensor):  # tokens whose time stands still; their rates may be infinite
             n = torch.where(level(h > 0.0, n), n, n.new_zeros(()))
@@ -340,10 +341,6 @@ def _before(times: tuple[float, ...], i: int) -> float:
     while k > 0 and times[k] == times[i]:
         k -= 1
     return times[k]
-
-
-def _certain(log_p: Tensor, x0: Tensor) -> Tensor:
-    return torch.full_like(log_p, -torch.inf).scatter(-1, x0.unsqueeze(-1), 0.0)
 
 
 def _tilted(log_weights: Tensor, tilt: Tensor | None) -> Tensor:
