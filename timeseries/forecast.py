@@ -7,6 +7,9 @@ step, in closed form. Both answer the same questions, so every score treats them
 
 from __future__ import annotations
 
+import importlib
+import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,25 +18,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from .data import Panel, _pandas, to_panel, write_long
-from .metrics import (
-    GLUONTS_LEVELS,
-    METHODS,
-    bootstrap_ratio,
-    coverage,
-    crps_ensemble,
-    crps_normal,
-    pinball,
-    quantiles_of,
-    scaled_crps,
-    wql,
-    wql_from_quantiles,
-)
+from .data.files import existing, replacing
+from .metrics import GLUONTS_LEVELS, METHODS, crps_ensemble, crps_normal, quantiles_of, wql, wql_from_quantiles
+from .metrics import scores as all_scores
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 __all__ = ["Forecast", "NormalForecast", "actuals", "evaluate", "rolling"]
+
+
+def _plain(value: Any) -> Any:
+    """What JSON does not know, as it writes it: numpy's numbers as numbers, the rest as text."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
 
 
 @dataclass(frozen=True)
@@ -134,19 +132,94 @@ class Forecast:
         return fan_chart(self, history, **options)
 
     def save(self, path: str | Path, level: Sequence[float] = (80, 95)) -> Path:
-        """Write quantiles (``.csv``, ``.csv.gz``, ``.parquet``) or all paths (``.npz``); returns the path."""
+        """Write quantiles (``.csv``, ``.csv.gz``, ``.parquet``) or the forecast itself (``.npz``); returns the path.
+
+        The file appears when it is complete. What `load` reads from an ``.npz`` is this forecast to the last bit; its
+        arrays are ``samples`` (or ``loc`` and ``sd``), ``unique_id``, ``start``, ``freq``, and ``head`` (JSON: name,
+        iid, info, time zone).
+        """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".npz":
+        if path.suffix.lower() != ".npz":
+            return write_long(self.to_long(level), path)
+        zone = next((str(s.tz) for s in self.starts if s.tz is not None), None)
+        whole = all(isinstance(u, int | np.integer) and not isinstance(u, bool) for u in self.ids)
+        head = {"name": self.name, "iid": self.iid, "zone": zone, "info": self.info}
+        with replacing(path) as partial, partial.open("wb") as file:
             np.savez_compressed(
-                path,
-                samples=self.samples.astype(np.float32),
-                unique_id=np.array([str(u) for u in self.ids]),
+                file,
+                **self._arrays(),
+                unique_id=np.array([u if whole else str(u) for u in self.ids]),
                 start=np.array([str(s) for s in self.starts]),
                 freq=np.array(self.freq),
+                head=np.array(json.dumps(head, default=_plain)),
             )
-            return path
-        return write_long(self.to_long(level), path)
+        return path
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """What `save` writes beside the names and times."""
+        return {"samples": self.samples}
+
+    @staticmethod
+    def load(path: str | Path) -> Forecast:
+        """Read an ``.npz`` that `save` wrote: a :class:`Forecast`, or the :class:`NormalForecast` that it was.
+
+        Raises:
+            FileNotFoundError: no such file. ValueError: damaged, or no such forecast (what it holds is said).
+        """
+        path = existing(path)
+        try:
+            with np.load(path, allow_pickle=False) as read:
+                arrays = {key: read[key] for key in read.files}
+        except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path.name} is damaged, or no forecast in .npz: {error}") from error
+        normal = {"loc", "sd"} <= arrays.keys()
+        lacking = {"unique_id", "start", "freq", *(() if normal else ("samples",))} - arrays.keys()
+        if lacking:
+            raise ValueError(
+                f"{path.name} is no forecast: it lacks {sorted(lacking)} and holds {sorted(arrays)}; give a file that "
+                "Forecast.save wrote"
+            )
+        head = json.loads(str(arrays["head"])) if "head" in arrays else {}
+        starts = tuple(_pandas().Timestamp(s) for s in arrays["start"].tolist())
+        if head.get("zone") is not None:
+            starts = tuple(s.tz_convert(head["zone"]) for s in starts)
+        ids = tuple(arrays["unique_id"].tolist())
+        rest = (str(arrays["freq"]), head.get("name", "forecast"), bool(head.get("iid", True)), head.get("info", {}))
+        if normal:
+            loc, sd = arrays["loc"], arrays["sd"]
+            empty = np.zeros((len(loc), 0, loc.shape[1]))
+            return NormalForecast(ids, starts, rest[0], empty, *rest[1:], loc=loc, sd=sd)
+        return Forecast(ids, starts, rest[0], arrays["samples"].astype(np.float64), *rest[1:])
+
+    def to_gluonts(self) -> list[Any]:
+        """The rows as GluonTS's ``SampleForecast``: samples (S, H), first step as a pandas Period, ``item_id``.
+
+        ``info`` goes along, with the name of the model. Their evaluators then take it as any other forecast.
+
+        Raises:
+            ImportError: gluonts is not installed.
+            ValueError: times with a zone, which a Period cannot have; or a normal forecast, which has no paths.
+        """
+        if self.samples.shape[1] == 0:
+            raise ValueError("a normal forecast has no sample paths: forecast.draw(100).to_gluonts()")
+        if any(s.tz is not None for s in self.starts):
+            raise ValueError(
+                f"the times have the zone {self.starts[0].tz}, GluonTS forecasts have none: convert the data to naive "
+                "UTC first"
+            )
+        try:
+            module = importlib.import_module("gluonts.model.forecast")
+        except ImportError as error:
+            raise ImportError(
+                "to_gluonts needs gluonts, which is no part of an extra, because it asks for an older pandas: "
+                "pip install gluonts"
+            ) from error
+        pd, rows = _pandas(), []
+        for u, start, samples in zip(self.ids, self.starts, self.samples, strict=True):
+            period = pd.date_range(start, periods=1, freq=self.freq).to_period()[0]
+            item = {"item_id": str(u), "info": {**self.info, "name": self.name}}
+            rows.append(module.SampleForecast(samples=samples, start_date=period, **item))
+        return rows
 
 
 @dataclass(frozen=True)
@@ -179,6 +252,9 @@ class NormalForecast(Forecast):
     def non_negative(self) -> Forecast:
         """Refused: a clipped normal distribution is not normal; clip the paths of :meth:`draw`."""
         raise ValueError("a normal forecast cannot be clipped: draw paths first, forecast.draw(100).non_negative()")
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {"loc": self.loc, "sd": self.sd}
 
     def crps(self, y: np.ndarray) -> np.ndarray:
         """CRPS (series, horizon), in closed form."""
@@ -254,7 +330,7 @@ def evaluate(
     level: Sequence[float] = (80, 95),
     season: int | None = None,
 ) -> dict[str, float]:
-    """Scores of a forecast, every key naming its definition.
+    """The main numbers of :func:`.metrics.scores`, as plain floats, every key naming its definition.
 
     Args:
         actual: long frame, panel or array (series, horizon) with the truth.
@@ -263,22 +339,13 @@ def evaluate(
 
     Returns:
         ``wql_gluonts`` with ``wql_gluonts_low95/high95`` (bootstrap over rows), ``wql_csdi``, ``wql_exact``,
-        ``crps_exact`` (mean, in the unit of y), ``mae_median``, ``coverage_80`` ..., ``n_rows``, ``n_values``, and
-        ``scaled_crps``.
+        ``crps_exact`` (mean, in the unit of y), ``mae_median``, ``coverage_80`` ..., ``scaled_crps``, ``n_rows``, and
+        ``n_values``.
     """
     y = actual if isinstance(actual, np.ndarray) else actuals(forecast, actual)
-    crps = forecast.crps(y)
-    q = forecast.quantiles(GLUONTS_LEVELS, "nearest")
-    per_row = np.mean([np.nansum(pinball(y, f, k), axis=1) for f, k in zip(q, GLUONTS_LEVELS, strict=True)], axis=0)
-    low, high = bootstrap_ratio(per_row, np.nansum(np.abs(y), axis=1))
-    out = {f"wql_{m}": forecast.wql(y, m) for m in METHODS}
-    out |= {"wql_gluonts_low95": low, "wql_gluonts_high95": high}
-    out |= {"crps_exact": float(np.nanmean(crps)), "mae_median": float(np.nanmean(np.abs(y - forecast.quantile(0.5))))}
-    for v in level:
-        lo, hi = forecast.quantiles([0.5 - v / 200, 0.5 + v / 200])
-        out[f"coverage_{v:g}"] = coverage(y, lo, hi)
-    if history is not None:
-        from .baselines import seasonal_scale
-
-        out["scaled_crps"] = scaled_crps(crps, seasonal_scale(history, season))
-    return out | {"n_rows": float(len(y)), "n_values": float((~np.isnan(y)).sum())}
+    table = all_scores(forecast, y, history, season=season, level=level)
+    out = {f"wql_{m}": table[f"wql_{m}"].value for m in METHODS}
+    out |= {"wql_gluonts_low95": table["wql_gluonts"].low, "wql_gluonts_high95": table["wql_gluonts"].high}
+    names = ["crps_exact", "mae_median", *(f"coverage_{v:g}" for v in level)]
+    out |= {name: table[name].value for name in (names if history is None else [*names, "scaled_crps"])}
+    return out | {"n_rows": float(len(y)), "n_values": float(table["crps_exact"].n)}

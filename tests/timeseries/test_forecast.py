@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -71,11 +73,102 @@ def test_saved_tables_read_back(tmp_path, suffix):
     assert np.allclose(back["M"].to_numpy(), forecast().to_long()["M"].to_numpy())
 
 
-def test_saved_paths_read_back_without_pickle(tmp_path):
-    path = forecast().save(tmp_path / "f.npz")
-    with np.load(path, allow_pickle=False) as data:
-        assert np.allclose(data["samples"], forecast().samples, rtol=1e-6)
-        assert data["unique_id"].tolist() == ["a", "b"] and str(data["freq"]) == "h"
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin", "UTC", "UTC+01:00"])
+@pytest.mark.parametrize("ids", [("a", "b"), (3, 12), ("3", "b")])
+def test_a_saved_forecast_is_read_back_to_the_last_bit(tmp_path, zone, ids):
+    f = forecast()
+    starts = (pd.Timestamp("2024-03-31 00:00", tz=zone), pd.Timestamp("2024-10-27 01:00", tz=zone))
+    f = dataclasses.replace(f, ids=ids, starts=starts, iid=False, info={"steps": 3, "z": [np.float64(0.5)], "n": None})
+    path = f.save(tmp_path / "sub" / "f.npz")
+    back = ts.Forecast.load(path)
+    assert type(back) is ts.Forecast and np.array_equal(back.samples, f.samples)
+    assert (back.ids, back.starts, back.freq, back.name, back.iid) == (ids, starts, "h", "M", False)
+    assert [str(s.tz) for s in back.starts] == [str(s.tz) for s in starts]
+    assert back.info == {"steps": 3, "z": [0.5], "n": None}
+    assert back.times(0).equals(f.times(0)) and back.to_long().equals(f.to_long())
+
+
+def test_a_normal_forecast_stays_one(tmp_path):
+    f = ts.seasonal_naive_intervals(panel(), 5)
+    back = ts.Forecast.load(f.save(tmp_path / "f.npz"))
+    assert isinstance(back, ts.NormalForecast) and back.horizon == 5
+    assert np.array_equal(back.loc, f.loc) and np.array_equal(back.sd, f.sd) and back.samples.shape == (2, 0, 5)
+    assert back.info == f.info and back.name == "SeasonalNaive"
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv"])
+def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch, suffix):
+    path = forecast().save(tmp_path / f"f{suffix}")
+    before = path.read_bytes()
+
+    def half(*_, **__):
+        file = next(p for p in tmp_path.iterdir() if p != path) if suffix == ".npz" else None
+        assert file is None or file.name.startswith(".partial-")
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(np, "savez_compressed", half)
+    monkeypatch.setattr(pd.DataFrame, "to_csv", half)
+    with pytest.raises(OSError, match="full"):
+        forecast(paths=10).save(path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_no_forecast_is_refused(tmp_path):
+    np.savez(tmp_path / "other.npz", y=np.zeros(3))
+    with pytest.raises(ValueError, match=r"lacks \['freq', 'samples', 'start', 'unique_id'\] and holds \['y'\]"):
+        ts.Forecast.load(tmp_path / "other.npz")
+    whole = forecast().save(tmp_path / "f.npz").read_bytes()
+    (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.npz").write_text("unique_id,ds,y")
+    for name in ("half.npz", "text.npz"):
+        with pytest.raises(ValueError, match=f"{name} is damaged"):
+            ts.Forecast.load(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="no file"):
+        ts.Forecast.load(tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize(
+    ("freq", "start", "period"),
+    [
+        ("h", "2024-01-03 12:00", ("2024-01-03 12:00", "h")),
+        ("15min", "2024-01-03 12:15", ("2024-01-03 12:15", "15min")),
+        ("D", "2024-01-03", ("2024-01-03", "D")),
+        ("W-SUN", "2024-01-07", ("2024-01-07", "W-SUN")),
+        ("MS", "2024-02-01", ("2024-02", "M")),
+        ("ME", "2024-02-29", ("2024-02", "M")),
+    ],
+)
+def test_to_gluonts_gives_their_constructor_what_it_takes(monkeypatch, freq, start, period):
+    """A stand-in with the signature of gluonts: SampleForecast(samples, start_date, item_id=None, info=None)."""
+    calls = []
+
+    def sample_forecast(samples, start_date, item_id=None, info=None):
+        calls.append((samples, start_date, item_id, info))
+        return len(calls)
+
+    names = ("gluonts", "gluonts.model", "gluonts.model.forecast")
+    modules = {name: types.ModuleType(name) for name in names}
+    modules[names[2]].SampleForecast = sample_forecast
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    f = dataclasses.replace(forecast(), freq=freq, starts=(pd.Timestamp(start),) * 2, ids=("a", 7), info={"steps": 2})
+    assert f.to_gluonts() == [1, 2]
+    for row, (samples, begin, item, info) in enumerate(calls):
+        assert samples.shape == (200, 4) and np.array_equal(samples, f.samples[row])
+        assert begin == pd.Period(period[0], freq=period[1]) and item == ("a", "7")[row]
+        assert info == {"steps": 2, "name": "M"}
+
+
+def test_to_gluonts_refuses_what_has_no_paths_or_a_zone_and_says_what_is_missing(monkeypatch):
+    with pytest.raises(ValueError, match="draw"):
+        ts.seasonal_naive_intervals(panel(), 4).to_gluonts()
+    aware = (pd.Timestamp("2024-01-03", tz="UTC"),) * 2
+    with pytest.raises(ValueError, match="zone UTC"):
+        dataclasses.replace(forecast(), starts=aware).to_gluonts()
+    monkeypatch.setitem(sys.modules, "gluonts", None)
+    monkeypatch.setitem(sys.modules, "gluonts.model.forecast", None)
+    with pytest.raises(ImportError, match="pip install gluonts"):
+        forecast().to_gluonts()
 
 
 def test_evaluate_names_every_definition():
@@ -86,6 +179,13 @@ def test_evaluate_names_every_definition():
     assert scores["wql_exact"] == pytest.approx(scores["crps_exact"] * y.size / y.sum())
     assert scores["coverage_80"] == 1.0 and scores["n_values"] == 8
     assert scores["scaled_crps"] == pytest.approx(scores["crps_exact"] / 24)  # the series climbs 24 a day
+    table = ts.scores(forecast(), y, panel())
+    assert scores["wql_gluonts_low95"] == table["wql_gluonts"].low and scores["mae_median"] == table["mae_median"].value
+    assert sorted(scores) == sorted([
+        "wql_gluonts", "wql_gluonts_low95", "wql_gluonts_high95", "wql_csdi", "wql_exact", "crps_exact", "mae_median",
+        "coverage_80", "coverage_95", "scaled_crps", "n_rows", "n_values",
+    ])  # fmt: skip
+    assert "scaled_crps" not in ts.evaluate(forecast(), y) and "coverage_50" in ts.evaluate(forecast(), y, level=[50])
 
 
 def test_normal_forecast_scores_agree_with_its_own_large_sample():

@@ -124,13 +124,6 @@ def test_scaled_crps_gives_every_series_one_vote():
         assert m.scaled_crps(crps, np.array([1.0, 100.0, 0.0])) == pytest.approx(2.0)
 
 
-def test_bootstrap_interval_covers_the_ratio_and_is_keyed():
-    a, b = RNG.gamma(2.0, size=200), RNG.gamma(5.0, size=200)
-    low, high = m.bootstrap_ratio(a, b, seed=1)
-    assert low < a.sum() / b.sum() < high
-    assert (low, high) == m.bootstrap_ratio(a, b, seed=1) != m.bootstrap_ratio(a, b, seed=2)
-
-
 def test_skill_refuses_to_compare_across_definitions():
     assert m.skill({"wql_gluonts": 0.5}, {"wql_gluonts": 1.0, "wql_csdi": 0.9}) == {"wql_gluonts": 0.5}
     with pytest.raises(ValueError, match="same definition"):

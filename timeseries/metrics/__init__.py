@@ -43,7 +43,7 @@ from .quantile import (
     wql_from_quantiles,
 )
 from .report import Cells, cells, per_horizon, scores
-from .score import Cluster, Score, bootstrap, bootstrap_ratio, skill
+from .score import Cluster, Score, bootstrap, skill
 from .synthesis import discriminative_score, linear_predictive_score, predictive_score, scaled_windows
 
 __all__ = [
@@ -58,7 +58,6 @@ __all__ = [
     "Score",
     "WqlMethod",
     "bootstrap",
-    "bootstrap_ratio",
     "cells",
     "coverage",
     "coverage_of_quantiles",

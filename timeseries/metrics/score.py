@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-__all__ = ["Cluster", "Score", "bootstrap", "bootstrap_ratio", "skill"]
+__all__ = ["Cluster", "Score", "bootstrap", "skill"]
 
 Cluster = Literal["row", "series", "origin"]
 
@@ -116,23 +116,6 @@ def check_bootstrap(draws: int, level: float) -> None:
     """Raise ``ValueError`` for a number of draws or a level that cannot be."""
     if draws < 1 or not 0 < level < 1:
         raise ValueError(f"draws must be at least 1 and level in (0, 1), got {draws} and {level}")
-
-
-def bootstrap_ratio(
-    numerator: np.ndarray, denominator: np.ndarray, seed: int = 0, draws: int = 2000, level: float = 0.95
-) -> tuple[float, float]:
-    """Percentile interval of sum(numerator) / sum(denominator) when whole rows (series or windows) are redrawn.
-
-    Rows that overlap in time are not independent; the interval is then too narrow: see :func:`bootstrap`, which redraws
-    clusters.
-    """
-    rng = np.random.Generator(np.random.PCG64(seed))
-    n = len(numerator)
-    pick = rng.integers(0, n, size=(draws, n))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratios = numerator[pick].sum(axis=1) / denominator[pick].sum(axis=1)
-    low, high = np.nanquantile(ratios, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def skill(
