@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Self
 
 from .data import canonical_freq
 from .guidance import QuantileGuidance
+from .presets import settings
 from .windows import Scaler, lags_for
 
 __all__ = ["Sampling", "TSDiffConfig", "lags_of"]
@@ -81,6 +82,19 @@ class TSDiffConfig:
             raise ValueError(f"sampler must be 'ddim' or 'ddpm', got {self.sampler!r}")
         if self.sampling_steps is not None and not 1 <= self.sampling_steps <= self.timesteps:
             raise ValueError(f"sampling_steps must lie in 1 .. {self.timesteps}, got {self.sampling_steps}")
+
+    @classmethod
+    def preset(cls, name: str, size: str = "small", **changes: Any) -> Self:
+        """The settings for a frequency (``"h"``, ``"D"``, ``"B"`` ...) or a published data set (``"m4_hourly"`` ...).
+
+        Args:
+            name: see :mod:`.presets`. size: "small" (32 channels), "medium" (64) or "paper" (64, state 128).
+            changes: fields that differ.
+
+        Raises:
+            ValueError: no such preset or size; both are listed.
+        """
+        return cls(**(settings(name, size) | changes))
 
     @property
     def length(self) -> int:
