@@ -23,16 +23,14 @@ exponential moving average of the weights (none in the paper), and ``scaler="sta
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields, replace
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
-from ..core import checkpoint, grids
+from ..core import grids
 from ..core.denoisers import Denoiser
 from ..core.hooks import Hook
 from ..core.networks import S4DBackbone
@@ -41,15 +39,16 @@ from ..core.samplers import DDIM, DDPM
 from ..core.schedules import DiscreteBetas
 from .bases import base_paths
 from .constraints import Steering
-from .data import Panel, freq_words, to_model_panel, to_panel
+from .data import Panel, to_model_panel
 from .forecast import Forecast
 from .guidance import AncestralGuidance, DivergenceGuard, MSEGuidance, QuantileGuidance, SelfGuided, quantile_levels
 from .refine import Refinement, Regulariser, refine, representative_step, step_losses
 from .steering import OnViolation, Steered, Target, chosen, folded, report_violation, settle
 from .tsdiff_config import Sampling, TSDiffConfig, lags_of
 from .tsdiff_inputs import Inputs, check_horizon, prepare
-from .tsdiff_training import Windows, digest_of, refuse_leak, same_training, shorten, validation
-from .windows import cut_window, default_scale
+from .tsdiff_training import Windows, validation
+from .window_model import WindowModel
+from .windows import cut_window
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,39 +58,21 @@ __all__ = ["KIND", "TSDiff", "TSDiffConfig", "Windows"]
 KIND = "TSDiff"
 
 
-class TSDiff:
+class TSDiff(WindowModel):
     """Unconditional diffusion of windows, guided to forecast.
 
     >>> model = TSDiff(TSDiffConfig(context_length=336, prediction_length=24)).fit(df, max_steps=4000, seed=0)
     >>> forecast = model.forecast(df, num_samples=100, seed=0)
 
+    Training, files and attributes: see `WindowModel`.
+
     Args:
         config: a `TSDiffConfig`; or give its fields by name.
-
-    Attributes:
-        config: with the frequency filled in after `fit`.
-        denoiser: the trained `Denoiser`, None before.
-        history: training log of the last `fit`: rows of step, epoch, loss, lr, val_loss.
-        trained_until: last training timestamp of each series, by name; forecasts from earlier origins warn.
-        data: digest of the training panel, by which a resumed training knows that its data are the same ones.
-        steps: optimizer steps taken, earlier runs included; 0 for a loaded model.
     """
 
-    def __init__(self, config: TSDiffConfig | None = None, **settings: Any) -> None:
-        if config is not None and settings:
-            raise TypeError(f"give a TSDiffConfig or its fields, not both (got config and {sorted(settings)})")
-        if config is not None and not isinstance(config, TSDiffConfig):
-            raise TypeError(f"config must be a TSDiffConfig, got {type(config).__name__}")
-        self.config = config or TSDiffConfig(**settings)
-        self.denoiser: Denoiser | None = None
-        self.default: tuple[float, float] = (0.0, 1.0)
-        self.trained_until: dict[str, str] = {}
-        self.history: list[dict[str, float]] = []
-        self.data = ""
-        self.steps = 0
-
-    def __repr__(self) -> str:
-        return f"TSDiff({self.config}, {'trained' if self.denoiser is not None else 'not trained'})"
+    kind = KIND
+    config_class = TSDiffConfig
+    config: TSDiffConfig
 
     @property
     def schedule(self) -> DiscreteBetas:
@@ -113,127 +94,11 @@ class TSDiff:
             )
         return Denoiser(network, self.schedule, prediction="noise", label="index")
 
-    def _trained(self) -> Denoiser:
-        if self.denoiser is None:
-            raise RuntimeError("this TSDiff is not trained: call fit(df) first, or TSDiff.load(folder)")
-        return self.denoiser
+    def _windows(self, panel: Panel, min_observed: float) -> Windows:
+        return Windows(panel, self.config, self.default, min_observed)
 
-    # -- training --------------------------------------------------------------------------------------------------
-    def fit(
-        self,
-        df: pd.DataFrame | Panel,
-        *,
-        freq: str | None = None,
-        max_steps: int = 4000,
-        batch_size: int = 64,
-        lr: float = 1e-3,
-        warmup: int = 0,
-        decay: Literal["constant", "cosine"] = "constant",
-        ema: float | None = 0.999,
-        grad_clip: float | None = 0.5,
-        holdout: int = 0,
-        val_windows: int = 0,
-        val_df: pd.DataFrame | Panel | None = None,
-        min_observed: float = 0.5,
-        seed: int = 0,
-        out: str | os.PathLike[str] | None = None,
-        resume: bool = False,
-        save_every: int | None = None,
-        progress: bool = False,
-        **hardware: Any,
-    ) -> TSDiff:
-        """Train on every window of every series; earlier weights of this object are forgotten.
-
-        Args:
-            df: long frame or panel; one global model is trained on all its series. Missing values are allowed.
-            freq: of the frame; inferred when None.
-            max_steps: optimizer steps in all (the paper takes 128,000).
-            batch_size, lr, grad_clip: 64, 1e-3, 0.5, as the paper.
-            warmup, decay: of the learning rate, see `core.training`.
-            ema: decay of the average of the weights that is used for sampling; None for none.
-            holdout: this many last steps of every series are cut off before anything else: the test period.
-            val_windows: the last val_windows x H steps before that are kept for validation.
-            val_df: instead, a frame whose last val_windows (at least 1) horizons are the validation windows; their
-                horizons must lie after the training data.
-            min_observed: smallest observed share of a training window's context.
-            seed: of the initial weights, the order, the noise.
-            out: folder for checkpoints; resume: go on with the training in it. save_every: steps between saves.
-            progress: show a progress bar.
-            hardware: accelerator, devices, num_nodes, strategy, precision, workers, callbacks, log_every of
-                `core.training.fit`.
-
-        Returns:
-            self. With validation and ``out``, the weights of the lowest validation loss; else the last.
-
-        Raises:
-            ImportError: Lightning is missing.
-            ValueError: bad data (see `to_panel`), no series long enough (with the count), a validation that leaks,
-                settings out of range, or a training to resume that had other data, other settings of the model (both
-                named), or more than ``max_steps`` steps.
-        """
-        from ..core.training import Discrete, Objective, fit
-
-        panel = df if isinstance(df, Panel) else to_panel(df, freq or self.config.freq)
-        if self.config.freq is not None and panel.freq != self.config.freq:
-            raise ValueError(
-                f"the model is configured for freq={self.config.freq!r}, the data are {freq_words(panel.freq)}"
-            )
-        if holdout < 0 or val_windows < 0:
-            raise ValueError(f"holdout and val_windows must not be negative, got {holdout} and {val_windows}")
-        self.config = config = replace(self.config, freq=panel.freq)
-        horizon = config.prediction_length
-        if holdout:
-            panel = shorten(panel, holdout, "holdout")
-        train, valid = panel, None
-        if val_df is not None:
-            valid = val_df if isinstance(val_df, Panel) else to_panel(val_df, panel.freq)
-            val_windows = max(1, val_windows)
-            refuse_leak(train, valid, val_windows * horizon)
-        elif val_windows:
-            train, valid = shorten(panel, val_windows * horizon, "val_windows x H"), panel
-        self.default = default_scale(train, config.scaler)
-        self.trained_until = {str(u): str(train.end(i)) for i, u in enumerate(train.ids)}
-        self.data = digest_of(train)
-        if resume and out is not None:
-            same_training(Path(out), KIND, config, self.data, max_steps)
-        data = Windows(train, config, self.default, min_observed)
-        val = None if valid is None else validation(valid, config, self.default, val_windows)
-        denoiser = self._build(seed)
-        result = fit(
-            denoiser,
-            data,
-            max_steps=max_steps,
-            batch_size=batch_size,
-            objective=Objective(times=Discrete(config.timesteps)),
-            lr=lr,
-            warmup=warmup,
-            decay=decay,
-            ema=ema,
-            grad_clip=grad_clip,
-            seed=seed,
-            val=val,
-            out=out,
-            resume=resume,
-            save_every=save_every,
-            kind=KIND,
-            config=self._header(),
-            progress=progress,
-            **hardware,
-        )
-        self.history, self.steps = result.history, result.steps
-        self.denoiser = result.denoiser
-        if val is not None and out is not None and checkpoint.is_checkpoint(Path(out) / "best"):
-            checkpoint.load(Path(out) / "best", kind=KIND).load_into(self._network())
-        self._freeze()
-        return self
-
-    def _network(self) -> torch.nn.Module:
-        network = self._trained().network
-        assert isinstance(network, torch.nn.Module)
-        return network
-
-    def _freeze(self) -> None:
-        self._network().eval().requires_grad_(False)
+    def _validation(self, panel: Panel, count: int) -> Windows:
+        return validation(panel, self.config, self.default, count)
 
     # -- forecasting -----------------------------------------------------------------------------------------------
     def forecast(
@@ -455,38 +320,3 @@ class TSDiff:
         result = sample(self._trained(), DDPM(), grid, shape=shape, seed=seed, max_batch=max_batch)
         assert isinstance(result.x, torch.Tensor)
         return result.x[..., 0].numpy()
-
-    # -- files -----------------------------------------------------------------------------------------------------
-    def _header(self) -> dict[str, Any]:
-        head = {"config": asdict(self.config), "default": list(self.default), "trained_until": self.trained_until}
-        return head | ({"data": self.data} if self.data else {})
-
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write weights (safetensors) and configuration (JSON) into ``folder``, atomically; returns it."""
-        self._trained()
-        return checkpoint.save(folder, self._network(), self._header(), kind=KIND)
-
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> TSDiff:
-        """Read what `save`, or `fit` with ``out`` (its ``model`` and ``best``), wrote.
-
-        Raises:
-            FileNotFoundError, CheckpointError: nothing there, corrupted, foreign, or of another kind.
-        """
-        read = checkpoint.load(folder, kind=KIND)
-        stored = dict(read.config.get("config", {}))
-        known = {f.name for f in fields(TSDiffConfig)}
-        if not stored or set(stored) - known:
-            raise checkpoint.CheckpointError(
-                f"checkpoint {str(folder)!r} has the settings {sorted(set(stored) - known)}, which this version lacks"
-            )
-        settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
-        model = cls(TSDiffConfig(**settings))
-        shift, scale = read.config["default"]
-        model.default = (float(shift), float(scale))
-        model.trained_until = dict(read.config.get("trained_until", {}))
-        model.data = str(read.config.get("data", ""))
-        model.denoiser = model._build(0)
-        read.load_into(model._network())
-        model._freeze()
-        return model

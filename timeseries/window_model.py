@@ -1,0 +1,267 @@
+"""What every model of windows shares: training on a panel without leaks, resuming, and files.
+
+A window model cuts windows of L = C + H steps (context and horizon) out of every series of a panel, scaled by what it
+may know (:mod:`.windows`), and trains one denoiser on all of them. A system says what is its own in a few hooks:
+
+    kind, config_class          name in checkpoints; its frozen dataclass, which has freq, prediction_length and scaler
+    _build(seed)                the untrained denoiser
+    _windows(panel, share)      the training set: a map-style data set, or one with ``draw(index, generator)``
+    _validation(panel, count)   the last `count` horizons of every series, as such a data set
+    _objective()                what is minimised
+    _measure(train)             everything that is read off the training data, the default scale first
+    _digest(train)              by which a resumed training knows its data
+    _header(), _restore(stored) what travels in the checkpoint beside the weights
+
+*No leak.* Held-out steps (``holdout``) are cut off before anything is measured; validation horizons begin after the
+training data end, and a validation frame whose horizons reach into the training data is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import torch
+
+from ..core import checkpoint
+from ..core.denoisers import Denoiser
+from .data import Panel, freq_words, to_panel
+from .tsdiff_training import digest_of, refuse_leak, same_training, shorten
+from .windows import default_scale
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["WindowModel"]
+
+
+class WindowModel:
+    """A diffusion model of windows of series; see the module for what a subclass defines.
+
+    Args:
+        config: the configuration of the system; or give its fields by name.
+
+    Attributes:
+        config: with the frequency filled in after `fit`.
+        denoiser: the trained `Denoiser`, None before.
+        default: (shift, scale) for contexts that give none.
+        history: training log of the last `fit`: rows of step, epoch, loss, lr, val_loss.
+        trained_until: last training timestamp of each series, by name; forecasts from earlier origins warn.
+        data: digest of the training panel, by which a resumed training knows that its data are the same ones.
+        steps: optimizer steps taken, earlier runs included; 0 for a loaded model.
+    """
+
+    kind: ClassVar[str]
+    config_class: ClassVar[type]
+    config: Any
+
+    def __init__(self, config: Any = None, **settings: Any) -> None:
+        name = self.config_class.__name__
+        if config is not None and settings:
+            raise TypeError(f"give a {name} or its fields, not both (got config and {sorted(settings)})")
+        if config is not None and not isinstance(config, self.config_class):
+            raise TypeError(f"config must be a {name}, got {type(config).__name__}")
+        self.config = config or self.config_class(**settings)
+        self.denoiser: Denoiser | None = None
+        self.default: tuple[float, float] = (0.0, 1.0)
+        self.trained_until: dict[str, str] = {}
+        self.history: list[dict[str, float]] = []
+        self.data = ""
+        self.steps = 0
+
+    def __repr__(self) -> str:
+        return f"{self.kind}({self.config}, {'trained' if self.denoiser is not None else 'not trained'})"
+
+    # -- what a system defines -------------------------------------------------------------------------------------
+    def _build(self, seed: int) -> Denoiser:
+        """The denoiser with the initial weights of `seed`."""
+        raise NotImplementedError
+
+    def _windows(self, panel: Panel, min_observed: float) -> Any:
+        """The training set of a panel."""
+        raise NotImplementedError
+
+    def _validation(self, panel: Panel, count: int) -> Any:
+        """The validation set: the last `count` horizons of every series."""
+        raise NotImplementedError
+
+    def _objective(self) -> Callable[..., torch.Tensor]:
+        """What is minimised: the loss of `core.training`, at a time drawn uniformly from the T steps."""
+        from ..core.training import Discrete, Objective
+
+        return Objective(times=Discrete(self.config.timesteps))
+
+    def _measure(self, train: Panel) -> None:
+        """Read off the training data what forecasts will need."""
+        self.default = default_scale(train, self.config.scaler)
+
+    def _digest(self, train: Panel) -> str:
+        """Digest of the training data."""
+        return digest_of(train)
+
+    def _header(self) -> dict[str, Any]:
+        """What is stored beside the weights: JSON values."""
+        head = {"config": asdict(self.config), "default": list(self.default), "trained_until": self.trained_until}
+        return head | ({"data": self.data} if self.data else {})
+
+    def _restore(self, stored: dict[str, Any]) -> None:
+        """Take up what `_header` stored, the configuration excepted."""
+        shift, scale = stored["default"]
+        self.default = (float(shift), float(scale))
+        self.trained_until = dict(stored.get("trained_until", {}))
+        self.data = str(stored.get("data", ""))
+
+    # -- training --------------------------------------------------------------------------------------------------
+    def fit(
+        self,
+        df: pd.DataFrame | Panel,
+        *,
+        freq: str | None = None,
+        max_steps: int = 4000,
+        batch_size: int = 64,
+        lr: float = 1e-3,
+        warmup: int = 0,
+        decay: Literal["constant", "cosine"] = "constant",
+        ema: float | None = 0.999,
+        grad_clip: float | None = 0.5,
+        holdout: int = 0,
+        val_windows: int = 0,
+        val_df: pd.DataFrame | Panel | None = None,
+        min_observed: float = 0.5,
+        seed: int = 0,
+        out: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        save_every: int | None = None,
+        progress: bool = False,
+        **hardware: Any,
+    ) -> Self:
+        """Train on every window of every series; earlier weights of this object are forgotten.
+
+        Args:
+            df: long frame or panel; one global model is trained on all its series. Missing values are allowed.
+            freq: of the frame; inferred when None.
+            max_steps: optimizer steps in all (the paper takes 128,000).
+            batch_size, lr, grad_clip: 64, 1e-3, 0.5, as the paper.
+            warmup, decay: of the learning rate, see `core.training`.
+            ema: decay of the average of the weights that is used for sampling; None for none.
+            holdout: this many last steps of every series are cut off before anything else: the test period.
+            val_windows: the last val_windows x H steps before that are kept for validation.
+            val_df: instead, a frame whose last val_windows (at least 1) horizons are the validation windows; their
+                horizons must lie after the training data.
+            min_observed: smallest observed share of a training window's context.
+            seed: of the initial weights, the order, the noise.
+            out: folder for checkpoints; resume: go on with the training in it. save_every: steps between saves.
+            progress: show a progress bar.
+            hardware: accelerator, devices, num_nodes, strategy, precision, workers, callbacks, log_every of
+                `core.training.fit`.
+
+        Returns:
+            self. With validation and ``out``, the weights of the lowest validation loss; else the last.
+
+        Raises:
+            ImportError: Lightning is missing.
+            ValueError: bad data (see `to_panel`), no series long enough (with the count), a validation that leaks,
+                settings out of range, or a training to resume that had other data, other settings of the model (both
+                named), or more than ``max_steps`` steps.
+        """
+        from ..core.training import fit
+
+        panel = df if isinstance(df, Panel) else to_panel(df, freq or self.config.freq)
+        if self.config.freq is not None and panel.freq != self.config.freq:
+            raise ValueError(
+                f"the model is configured for freq={self.config.freq!r}, the data are {freq_words(panel.freq)}"
+            )
+        if holdout < 0 or val_windows < 0:
+            raise ValueError(f"holdout and val_windows must not be negative, got {holdout} and {val_windows}")
+        self.config = replace(self.config, freq=panel.freq)
+        horizon = self.config.prediction_length
+        if holdout:
+            panel = shorten(panel, holdout, "holdout")
+        train, valid = panel, None
+        if val_df is not None:
+            valid = val_df if isinstance(val_df, Panel) else to_panel(val_df, panel.freq)
+            val_windows = max(1, val_windows)
+            refuse_leak(train, valid, val_windows * horizon)
+        elif val_windows:
+            train, valid = shorten(panel, val_windows * horizon, "val_windows x H"), panel
+        self._measure(train)
+        self.trained_until = {str(u): str(train.end(i)) for i, u in enumerate(train.ids)}
+        self.data = self._digest(train)
+        if resume and out is not None:
+            same_training(Path(out), self.kind, self.config, self.data, max_steps)
+        data = self._windows(train, min_observed)
+        val = None if valid is None else self._validation(valid, val_windows)
+        result = fit(
+            self._build(seed),
+            data,
+            max_steps=max_steps,
+            batch_size=batch_size,
+            objective=self._objective(),
+            lr=lr,
+            warmup=warmup,
+            decay=decay,
+            ema=ema,
+            grad_clip=grad_clip,
+            seed=seed,
+            val=val,
+            out=out,
+            resume=resume,
+            save_every=save_every,
+            kind=self.kind,
+            config=self._header(),
+            progress=progress,
+            **hardware,
+        )
+        self.history, self.steps = result.history, result.steps
+        self.denoiser = result.denoiser
+        if val is not None and out is not None and checkpoint.is_checkpoint(Path(out) / "best"):
+            checkpoint.load(Path(out) / "best", kind=self.kind).load_into(self._network())
+        self._freeze()
+        return self
+
+    # -- the trained network ---------------------------------------------------------------------------------------
+    def _trained(self) -> Denoiser:
+        if self.denoiser is None:
+            raise RuntimeError(
+                f"this {self.kind} is not trained: call fit(df) first, or {type(self).__name__}.load(folder)"
+            )
+        return self.denoiser
+
+    def _network(self) -> torch.nn.Module:
+        network = self._trained().network
+        assert isinstance(network, torch.nn.Module)
+        return network
+
+    def _freeze(self) -> None:
+        self._network().eval().requires_grad_(False)
+
+    # -- files -----------------------------------------------------------------------------------------------------
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write weights (safetensors) and configuration (JSON) into ``folder``, atomically; returns it."""
+        self._trained()
+        return checkpoint.save(folder, self._network(), self._header(), kind=self.kind)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Read what `save`, or `fit` with ``out`` (its ``model`` and ``best``), wrote.
+
+        Raises:
+            FileNotFoundError, CheckpointError: nothing there, corrupted, foreign, or of another kind.
+        """
+        read = checkpoint.load(folder, kind=cls.kind)
+        stored = dict(read.config.get("config", {}))
+        known = {f.name for f in fields(cls.config_class)}
+        if not stored or set(stored) - known:
+            raise checkpoint.CheckpointError(
+                f"checkpoint {str(folder)!r} has the settings {sorted(set(stored) - known)}, which this version lacks"
+            )
+        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+        model = cls(cls.config_class(**settings))
+        model._restore(read.config)
+        model.denoiser = model._build(0)
+        read.load_into(model._network())
+        model._freeze()
+        return model
