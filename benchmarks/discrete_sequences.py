@@ -40,13 +40,11 @@ beside it what another test molecule scores. Weights of the negatives are the pu
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import math
 import os
 import platform
 import time
-from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -56,6 +54,7 @@ import torch
 from torch import Tensor, nn
 
 from scidiffuse.benchmarks.common import ngram, qm9_selfies
+from scidiffuse.benchmarks.common.runs import Row, Runs
 from scidiffuse.core import grids, sample
 from scidiffuse.core.datasets import cache_folder
 from scidiffuse.core.discrete import (
@@ -91,45 +90,10 @@ ARMS_C = {
     "cdcd x200": {"step": 1e-2, "sample": 1e-3},
 }
 NULL = torch.zeros(7)
-Row = dict[str, Any]
 
 
-class Runs:
-    """The results file: read, added to under a lock, replaced at once."""
-
-    def __init__(self, output: Path, work: Path, budget: float) -> None:
-        self.output, self.work, self.budget = output, work, budget
-        work.mkdir(parents=True, exist_ok=True)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        self.lock = work / "results.lock"
-        if self.read().get("budget", budget) != budget:
-            raise SystemExit(f"{output} holds runs of another budget: give another --output")
-
-    def read(self) -> Row:
-        return json.loads(self.output.read_text()) if self.output.exists() else {}
-
-    def run(self, key: str, function: Callable[[], Row]) -> Row:
-        """The result of a run: what the file holds, or what the function finds."""
-        held = self.read().get("runs", {})
-        if key not in held:
-            print(f"{time.strftime('%H:%M:%S')} {key}", flush=True)
-            start = time.process_time()
-            row = function()
-            row["cpu_seconds_all"] = round(time.process_time() - start, 1)
-            self.change(lambda content: content.setdefault("runs", {}).update({key: row}))
-            print(f"{time.strftime('%H:%M:%S')} {key} {json.dumps(row)[:600]}", flush=True)
-            return row
-        return held[key]
-
-    def change(self, edit: Callable[[Row], Any]) -> None:
-        with self.lock.open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            content = self.read() or {"budget": self.budget}
-            edit(content)
-            content["runs"] = dict(sorted(content.get("runs", {}).items()))
-            partial = self.output.with_suffix(f".{os.getpid()}.part")
-            partial.write_text(json.dumps(content, indent=1) + "\n")
-            os.replace(partial, self.output)
+class Trainings(Runs):
+    """Runs with trainings that go on from their checkpoints."""
 
     def train(self, name: str, denoiser: Any, data: Any, objective: Any, seed: int, setting: Row) -> Row:
         """Train, or go on, or take what has been trained. CPU seconds are of the last session of a training."""
@@ -260,7 +224,7 @@ class Marked(nn.Module):
         return self.inner(nn.functional.pad(x, (1, 0), value=self.mark), t)[:, 1:]
 
 
-def masked(runs: Runs, data: Any, arm: str, seed: int) -> Row:
+def masked(runs: Trainings, data: Any, arm: str, seed: int) -> Row:
     states, length = len(data.vocabulary) + 1, data.train.shape[1]
     denoiser, row = TokenDenoiser(network(states, seed, A, time=None), Masked(states)), {}
     for kind in ("rotary", "marked")[: 1 + (arm == "marked")]:
@@ -331,7 +295,7 @@ def restored(denoiser: TokenDenoiser, x0: Tensor, x: Tensor) -> Row:
     }  # fmt: skip
 
 
-def priorities(runs: Runs, data: Any, arm: str, seed: int) -> Row:
+def priorities(runs: Trainings, data: Any, arm: str, seed: int) -> Row:
     states = len(data.vocabulary) + 1
     real = data.mask(data.train)
     frequency = torch.bincount(data.train[real], minlength=states).double()
@@ -377,7 +341,7 @@ def composition(x: Tensor, vocabulary: list[str]) -> Tensor:
     return (table[x] * qm9_selfies.Sequences.mask(x)[..., None]).sum(1)
 
 
-def contrastive(runs: Runs, data: Any, arm: str, seed: int) -> Row:
+def contrastive(runs: Trainings, data: Any, arm: str, seed: int) -> Row:
     states, length = len(data.vocabulary) + 1, data.train.shape[1]
     numbers = composition(data.train, data.vocabulary)
     mean, sd = numbers.mean(0), numbers.std(0)
@@ -556,7 +520,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    runs, data = Runs(arguments.output, arguments.work, arguments.budget), qm9_selfies.load()
+    runs, data = Trainings(arguments.output, arguments.work, arguments.budget), qm9_selfies.load()
     head = {
         "data": {k: v for k, v in data.report.items() if k not in ("train", "val", "test")}
         | {part: {k: v for k, v in data.report[part].items() if k != "lengths"} for part in ("train", "val", "test")},
