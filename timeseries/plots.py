@@ -1,4 +1,4 @@
-"""Pictures of forecasts: the fan chart and the reliability curve."""
+"""Pictures of forecasts: the fan chart, the reliability curve, the histogram of the probability integral transform."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .forecast import Forecast
 
-__all__ = ["fan_chart", "reliability"]
+__all__ = ["fan_chart", "pit_plot", "reliability"]
 
 
 def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
@@ -114,23 +114,132 @@ def fan_chart(
     return figure
 
 
-def reliability(forecasts: Sequence[Forecast], actual: np.ndarray, levels: Sequence[float] | None = None) -> Figure:
+def reliability(
+    forecasts: Sequence[Forecast],
+    actual: np.ndarray,
+    levels: Sequence[float] | None = None,
+    *,
+    band: float | None = 0.95,
+    names: Sequence[str] | None = None,
+) -> Figure:
     """Share of observations below each predicted quantile against its level: the diagonal is calibration.
 
     Args:
         forecasts: one curve each. actual: (series, horizon), NaN = unknown.
         levels: quantile levels; 0.05 .. 0.95 by default.
+        band: where the share of a calibrated forecast lies with this probability at each level, if its n observations
+            are independent (binomial); steps of one horizon are not, and wander further. None: no band.
+        names: of the curves; those of the forecasts when None.
+
+    Raises:
+        ValueError: no forecast, no known observation, a band outside (0, 1).
     """
+    known, labels = _known(forecasts, actual), _labels(forecasts, names)
     grid = np.asarray(levels if levels is not None else np.arange(1, 20) / 20)
-    figure, axes = _figure(1, 1, (3.8, 3.6))
+    n = int(known.sum())
+    figure, axes = _figure(1, 1, (4.4, 4.2))
     axis = axes[0, 0]
+    if band is not None:
+        low, high = _binomial(band, n, np.linspace(0, 1, 101)[1:-1])
+        told = f"{band:.0%} band, if {n} observations were independent".replace("%", " %")
+        axis.fill_between(np.linspace(0, 1, 101)[1:-1], low / n, high / n, color="0.9", lw=0, label=told)
     axis.plot([0, 1], [0, 1], color="0.6", lw=0.8)
-    known = ~np.isnan(actual)
-    for f in forecasts:
+    for f, name in zip(forecasts, labels, strict=True):
         below = [(actual <= q)[known].mean() for q in f.quantiles(grid.tolist())]
-        axis.plot(grid, below, marker=".", lw=1.2, label=f.name)
+        axis.plot(grid, below, marker=".", lw=1.2, label=name)
     axis.set_xlabel("quantile level", fontsize=8)
     axis.set_ylabel("share of observations below", fontsize=8)
+    axis.set_aspect("equal")
     axis.tick_params(labelsize=7)
-    axis.legend(fontsize=8, frameon=False)
+    figure.legend(loc="outside lower center", fontsize=8, frameon=False)
     return figure
+
+
+def pit_plot(
+    forecasts: Sequence[Forecast],
+    actual: np.ndarray,
+    *,
+    bins: int = 10,
+    band: float = 0.95,
+    names: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Figure:
+    """Histograms of the probability integral transform: flat is calibrated, a hump too wide, a bowl too narrow.
+
+    Ensembles by their randomised ranks (exactly uniform where y is exchangeable with the paths), normal forecasts in
+    closed form; see :mod:`.metrics.calibration`.
+
+    Args:
+        forecasts: one panel each. actual: (series, horizon), NaN = unknown.
+        bins: of each histogram, best a divisor of S + 1 or far below it.
+        band: the count of each bin of a calibrated forecast lies in the band with this probability, if its observations
+            are independent (binomial); steps of one horizon are not.
+        names: titles; the forecasts' own when None. seed: of the random parts of the ranks.
+
+    Raises:
+        ValueError: no forecast, no known observation, a point forecast (it has no distribution).
+    """
+    from .forecast import NormalForecast
+    from .metrics import pit, pit_histogram, pit_normal
+
+    _known(forecasts, actual)
+    labels = _labels(forecasts, names)
+    columns = len(forecasts) if len(forecasts) < 4 else -(-len(forecasts) // 2)
+    figure, axes = _figure(-(-len(forecasts) // columns), columns, (3.4, 2.9))
+    for axis in axes.flat[len(forecasts) :]:
+        axis.set_visible(False)
+    for axis, f, name in zip(axes.flat, forecasts, labels, strict=False):
+        if isinstance(f, NormalForecast):
+            u = pit_normal(actual, f.loc, f.sd)
+        elif f.samples.shape[1] < 2:
+            raise ValueError(f"{name!r} is a point forecast: it has no probability integral transform")
+        else:
+            u = pit(actual, f.samples, "random", seed)
+        found = pit_histogram(u, bins, band)
+        axis.bar(found.edges[:-1], found.counts, 1 / bins, align="edge", color=_shades(4)[-1], ec="white", lw=0.8)
+        told = f"{band:.0%} band, if observations were independent".replace("%", " %")
+        axis.axhspan(found.low, found.high, color="0.2", alpha=0.18, lw=0, zorder=3, label=told)  # over the bars
+        axis.axhline(found.expected, color="0.3", lw=0.8, zorder=3)
+        axis.set_xlim(0, 1)
+        axis.set_ylim(0, 1.15 * max(found.counts.max(), found.high))
+        axis.set_title(f"{name}, n = {found.n}", fontsize=9)
+        axis.tick_params(labelsize=7)
+    for axis in axes[-1]:
+        axis.set_xlabel("probability integral transform", fontsize=8)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("observations", fontsize=8)
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", fontsize=8, frameon=False)
+    return figure
+
+
+def _known(forecasts: Sequence[Forecast], actual: np.ndarray) -> np.ndarray:
+    """Which observations are known, after the shapes were found to fit."""
+    if not forecasts:
+        raise ValueError("no forecast to draw")
+    for f in forecasts:
+        if actual.shape != (len(f.ids), f.horizon):
+            raise ValueError(
+                f"{f.name!r} has (series, horizon) = ({len(f.ids)}, {f.horizon}), the truth {actual.shape}: give the "
+                "truth of these rows"
+            )
+    known = ~np.isnan(actual)
+    if not known.any():
+        raise ValueError(f"none of the {actual.size} observations is known: there is nothing to draw")
+    return known
+
+
+def _labels(forecasts: Sequence[Forecast], names: Sequence[str] | None) -> list[str]:
+    labels = [f.name for f in forecasts] if names is None else list(names)
+    if len(labels) != len(forecasts):
+        raise ValueError(f"expected one name a forecast ({len(forecasts)}), got {len(labels)}")
+    return labels
+
+
+def _binomial(level: float, n: int, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where a binomial(n, p) count lies with probability `level`, for each p."""
+    from scipy.stats import binom
+
+    if not 0 < level < 1:
+        raise ValueError(f"band must lie in (0, 1), got {level}")
+    low, high = binom.interval(level, n, p)
+    return np.asarray(low), np.asarray(high)

@@ -197,50 +197,6 @@ def test_normal_forecast_scores_agree_with_its_own_large_sample():
         assert drawn.wql(y, method) == pytest.approx(f.wql(y, method), rel=0.02)
 
 
-def test_fan_chart_draws_what_it_is_given(tmp_path):
-    pytest.importorskip("matplotlib")
-    f = forecast()
-    figure = f.plot(
-        panel(), actual=f.mean(), baseline=ts.seasonal_naive(panel(), 4), paths=3, level=(50, 90), titles=["A", "B"]
-    )
-    axis = figure.axes[0]
-    labels = axis.get_legend_handles_labels()[1]
-    assert labels == ["history", "90 %", "50 %", "M median", "SeasonalNaive", "what happened"]
-    line = next(line for line in axis.lines if line.get_label() == "M median")
-    assert np.allclose(line.get_ydata(), f.median()[0])
-    history = next(line for line in axis.lines if line.get_label() == "history")
-    assert history.get_ydata().tolist() == list(range(48, 60))
-    figure.savefig(tmp_path / "fan.png")
-    assert (tmp_path / "fan.png").stat().st_size > 5000
-    with pytest.raises(ValueError, match="rows"):
-        ts.fan_chart(f, rows=[7])
-
-
-def test_reliability_of_a_calibrated_forecast_is_the_diagonal():
-    pytest.importorskip("matplotlib")
-    rng = np.random.default_rng(5)
-    start = pd.Timestamp("2024-01-01")
-    f = ts.Forecast(("a",) * 300, (start,) * 300, "h", rng.normal(size=(300, 99, 10)), "M")
-    curve = ts.reliability([f], rng.normal(size=(300, 10))).axes[0].lines[1]
-    assert np.abs(curve.get_ydata() - curve.get_xdata()).max() < 0.04
-
-
-def test_the_legend_of_a_fan_chart_has_the_colours_of_the_plot():
-    """Opaque bands: a pixel inside the innermost band has the colour of its legend entry, whatever lies below."""
-    pytest.importorskip("matplotlib")
-    start = pd.Timestamp("2024-01-03 12:00")
-    samples = np.tile(np.linspace(-1, 1, 1001)[None, :, None], (1, 1, 8))
-    figure = ts.Forecast(("a",), (start,), "h", samples, "M").plot(level=(50, 80, 95))
-    figure.canvas.draw()
-    image, axis = np.asarray(figure.canvas.buffer_rgba()), figure.axes[0]
-    for band, y in zip(axis.collections, (0.87, 0.65, 0.25), strict=True):
-        colour = band.get_facecolor()[0]
-        assert colour[3] == 1
-        x = axis.transData.transform((axis.lines[0].get_xdata(orig=False)[3], y))
-        pixel = image[image.shape[0] - 1 - int(x[1]), int(x[0]), :3] / 255
-        assert np.abs(pixel - colour[:3]).max() < 0.01
-
-
 def test_non_negative_clips_paths_and_nothing_else():
     f = forecast()
     low = dataclasses.replace(f, samples=f.samples - 60)
