@@ -312,11 +312,42 @@ class TSDiff(WindowModel):
         losses = step_losses(self._trained(), last.values(1), last.observed(1), seed, max_batch=max_batch)
         return representative_step(losses)
 
-    def sample(self, n: int, *, steps: int | None = None, seed: int = 0, max_batch: int | None = 256) -> np.ndarray:
-        """Unconditional windows (n, L), in scaled units, by ancestral sampling: what the model believes of series."""
-        c = self.config
-        grid = grids.discrete(self.schedule, c.timesteps if steps is None else steps, "trailing")
-        shape = (n, c.length, 1 + len(lags_of(c)))
-        result = sample(self._trained(), DDPM(), grid, shape=shape, seed=seed, max_batch=max_batch)
+    def sample(
+        self,
+        n: int,
+        *,
+        sampler: Sampling = "ddpm",
+        steps: int | None = None,
+        seed: int = 0,
+        max_batch: int | None = 256,
+        progress: bool = False,
+    ) -> np.ndarray:
+        """Unconditional windows, in scaled units: what the model believes of series. float64 (n, L).
+
+        Args:
+            n: how many.
+            sampler: "ddpm" (ancestral) or "ddim" (deterministic given the start). steps: network calls; all T for ddpm,
+                20 for ddim by default.
+            seed, max_batch, progress: as for `forecast`.
+
+        Raises:
+            RuntimeError: not trained.
+            ValueError: n < 1, or an unknown sampler.
+        """
+        c, denoiser = self.config, self._trained()
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise ValueError(f"the number of windows must be a positive integer, got {n!r}")
+        if sampler not in ("ddim", "ddpm"):
+            raise ValueError(f"sampler must be 'ddim' or 'ddpm', got {sampler!r}")
+        steps = (min(20, c.timesteps) if sampler == "ddim" else c.timesteps) if steps is None else steps
+        result = sample(
+            denoiser,
+            DDIM() if sampler == "ddim" else DDPM(),
+            grids.discrete(self.schedule, steps, "trailing"),
+            shape=(n, c.length, 1 + len(lags_of(c))),
+            seed=seed,
+            max_batch=max_batch,
+            progress=progress,
+        )
         assert isinstance(result.x, torch.Tensor)
-        return result.x[..., 0].numpy()
+        return result.x[..., 0].double().numpy()

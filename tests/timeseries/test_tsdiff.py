@@ -133,6 +133,11 @@ def test_mse_guidance_gives_independent_paths(learned):
 def test_unconditional_windows(model):
     x = model.sample(3, steps=5)
     assert x.shape == (3, 30) and np.array_equal(x, model.sample(3, steps=5))
+    plain = model.sample(3, sampler="ddim", max_batch=2)
+    assert np.allclose(plain, model.sample(3, sampler="ddim"), atol=1e-5) and not np.allclose(plain, x)
+    for wrong, said in (({"n": 0}, "positive integer, got 0"), ({"n": 1, "sampler": "euler"}, "got 'euler'")):
+        with pytest.raises(ValueError, match=said):
+            model.sample(**wrong)
 
 
 # ---------------------------------------------------------------- training data
