@@ -42,6 +42,8 @@ from .constraints import Steering
 from .data import Panel, to_model_panel
 from .forecast import Forecast
 from .guidance import AncestralGuidance, DivergenceGuard, MSEGuidance, QuantileGuidance, SelfGuided, quantile_levels
+from .imputation import Imputation
+from .impute import chosen_sampling, guided, walk
 from .refine import Refinement, Regulariser, refine, representative_step, step_losses
 from .steering import OnViolation, Steered, Target, chosen, folded, report_violation, settle
 from .tsdiff_config import Sampling, TSDiffConfig, lags_of
@@ -226,6 +228,71 @@ class TSDiff(WindowModel):
         if message is not None:
             report_violation(message, forecast, on_violation)
         return forecast
+
+    # -- imputation ------------------------------------------------------------------------------------------------
+    def impute(
+        self,
+        df: pd.DataFrame | Panel,
+        *,
+        num_samples: int = 100,
+        guidance: MSEGuidance | QuantileGuidance | None = None,
+        sampler: Sampling | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        max_batch: int | None = 256,
+        on_divergence: Literal["raise", "warn"] = "raise",
+        progress: bool = False,
+    ) -> Imputation:
+        """Sample what may have been at every missing step (NaN) of every series, of any length.
+
+        Rows with a NaN at the beginning and at the end of a frame are missing steps, too. Windows are walked from left
+        to right, see :mod:`.impute`: a gap is sampled in a window that has observed values on both sides of it whenever
+        the series has them, a gap longer than that is continued window by window, path by path. Series without a gap
+        pass through and cost nothing. The noise of path j of window w of series i depends on (seed, i, w, j) alone.
+
+        Args:
+            df: long frame or panel; a frame must have the model's frequency by itself.
+            num_samples: S, paths a series.
+            guidance, sampler, steps, max_batch, on_divergence: as for `forecast`. Under quantile guidance path i aims
+                at level i/(S+1) everywhere: the paths are not independent (`Imputation.iid` is False).
+            seed: of the noise.
+            progress: show a progress bar of windows.
+
+        Raises:
+            RuntimeError: not trained; or guidance diverged (`DivergenceError`).
+            ValueError: bad data, a series without one observation (named), another frequency, S = 1 with quantile
+                guidance, settings out of range.
+
+        Warns:
+            UserWarning: a series has fewer than 10 observations, or shows one constant around a gap, with which the gap
+                is then filled without spread.
+        """
+        denoiser, c = self._trained(), self.config
+        panel = to_model_panel(df, c.freq or "h")
+        guidance, sampler, steps = chosen_sampling(c, guidance, sampler, steps)
+        if guidance.leveled:
+            quantile_levels(num_samples)  # refuses a single path
+        paths = walk(
+            panel,
+            guided(denoiser, guidance, sampler, steps, max_batch, on_divergence),
+            length=c.length,
+            lags=lags_of(c),
+            scaler=c.scaler,
+            default=self.default,
+            num_samples=num_samples,
+            seed=seed,
+            max_batch=max_batch,
+            progress=progress,
+        )
+        info = {
+            "model": KIND,
+            "guidance": f"{type(guidance).__name__}(scale={guidance.scale:g})",
+            "sampler": sampler,
+            "steps": steps,
+            "num_samples": num_samples,
+            "seed": seed,
+        }
+        return Imputation.completing(panel, paths, num_samples, KIND, not guidance.leveled, info)
 
     # -- refinement ------------------------------------------------------------------------------------------------
     def refine(
