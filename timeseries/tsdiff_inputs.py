@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .data import Panel, _as_timestamp
-from .tsdiff_config import TSDiffConfig, lags_of
+from .window_config import WindowConfig, lags_of
 from .windows import Window, cut_window
 
 __all__ = ["Inputs", "check_horizon", "prepare"]
@@ -42,7 +42,7 @@ class Inputs:
         """Which of them are known, bool."""
         return _repeat([w.observed for w in self.windows], times)
 
-    def filled(self, series: Sequence[np.ndarray], base: np.ndarray, config: TSDiffConfig) -> tuple[Tensor, Tensor]:
+    def filled(self, series: Sequence[np.ndarray], base: np.ndarray, config: WindowConfig) -> tuple[Tensor, Tensor]:
         """Windows with a base forecast in place of what is not known, where refinement starts.
 
         Missing values of the past are interpolated linearly, lag channels that look into the horizon hold the base.
@@ -74,7 +74,7 @@ class Inputs:
         return np.where(np.isnan(self.constant)[:, None, None], y, self.constant[:, None, None])
 
 
-def check_horizon(h: int | None, config: TSDiffConfig) -> int:
+def check_horizon(h: int | None, config: WindowConfig) -> int:
     """The horizon, H by default.
 
     Raises:
@@ -92,7 +92,7 @@ def check_horizon(h: int | None, config: TSDiffConfig) -> int:
 def prepare(
     panel: Panel,
     h: int,
-    config: TSDiffConfig,
+    config: WindowConfig,
     default: tuple[float, float],
     trained_until: dict[str, str],
 ) -> Inputs:

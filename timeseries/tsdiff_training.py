@@ -11,7 +11,7 @@ import torch
 
 from ..core import checkpoint
 from .data import Panel, _as_timestamp
-from .tsdiff_config import TSDiffConfig, lags_of
+from .window_config import WindowConfig, lags_of
 from .windows import cut_window, window_starts
 
 __all__ = ["Windows", "digest_of", "refuse_leak", "same_training", "shorten", "validation"]
@@ -32,7 +32,7 @@ class Windows:
     def __init__(
         self,
         panel: Panel,
-        config: TSDiffConfig,
+        config: WindowConfig,
         default: tuple[float, float],
         min_observed: float = 0.5,
         horizon_only: bool = False,
@@ -73,7 +73,7 @@ def shorten(panel: Panel, steps: int, what: str) -> Panel:
     return replace(panel, values=tuple(y[: len(y) - steps] for y in panel.values))
 
 
-def same_training(out: Path, kind: str, config: TSDiffConfig, data: str, max_steps: int) -> None:
+def same_training(out: Path, kind: str, config: WindowConfig, data: str, max_steps: int) -> None:
     """Refuse to go on with a training of another model or of other data, or one that has gone further."""
     if not checkpoint.is_checkpoint(out / "state"):
         return
@@ -107,7 +107,7 @@ def same_training(out: Path, kind: str, config: TSDiffConfig, data: str, max_ste
         )
 
 
-def validation(panel: Panel, config: TSDiffConfig, default: tuple[float, float], windows: int) -> Windows:
+def validation(panel: Panel, config: WindowConfig, default: tuple[float, float], windows: int) -> Windows:
     """The last `windows` horizons of every series.
 
     Raises:
