@@ -17,6 +17,19 @@ constant, so are the gaps of that window, and a warning names the series.
 
 *Lag channels* hold the series moved by a season, known wherever their source is observed or was sampled before.
 
+*Joining.* Self-guidance is soft: at the observed steps a residual r = y - x is left, and a gap would begin and end off
+the observations. r is interpolated linearly over the gap and added (beyond the ends of the window it counts as 0): for
+a random walk this is the exact update x + K_go K_oo^-1 (y - x_o) of a joint normal draw. On autoregressions
+(:mod:`.oracle`; a gap of 6 of 48 steps, mean-square guidance, scale 1, 100 ancestral steps) the bias of the gap, in
+posterior sd, and the ratio of sd to the posterior's are, without and with it:
+
+    coefficients         bias           sd
+    0 (white noise)      0.00  0.12     0.97  1.05
+    0.5                  0.10  0.18     0.97  1.01
+    0.9                  0.41  0.15     1.07  0.94
+    0.98                 0.75  0.07     1.34  0.90
+    1.6, -0.8            1.02  0.59     1.50  1.13
+
 *Noise* of path j of window w of series i depends on (seed, i, w, j) alone: neither on the size of batches nor on the
 other series.
 
@@ -48,7 +61,7 @@ from .imputation import runs
 from .tsdiff_config import Sampling, TSDiffConfig
 from .windows import TINY, Scaler, context_scale
 
-__all__ = ["Batch", "Spot", "Task", "chosen_sampling", "guided", "plan", "walk"]
+__all__ = ["Batch", "Spot", "Task", "chosen_sampling", "guided", "joined", "plan", "walk"]
 
 #: A series with fewer observations is imputed with a warning.
 HANDFUL = 10
@@ -321,6 +334,26 @@ def bar(total: int, progress: bool) -> Any:
     return tqdm(total=total, desc="imputing", unit="window", disable=not progress)
 
 
+def joined(x: Tensor, values: Tensor, observed: Tensor) -> Tensor:
+    """Windows moved onto what is observed, and what lies between accordingly ("Joining" above).
+
+    Args:
+        x, values: (B, L, K). observed: bool, the same shape.
+
+    Returns:
+        (B, L, K), equal to `values` where observed.
+    """
+    length = x.shape[1]
+    left = torch.nn.functional.pad((values - x) * observed, (0, 0, 1, 1))  # of steps -1 .. L
+    known = torch.nn.functional.pad(observed, (0, 0, 1, 1), value=True)
+    step = torch.arange(length + 2).view(1, -1, 1).expand(known.shape)
+    before = torch.where(known, step, 0).cummax(1).values
+    after = torch.where(known, step, length + 1).flip(1).cummin(1).values.flip(1)
+    share = (step - before) / (after - before).clamp_min(1)
+    move = (1 - share) * left.gather(1, before) + share * left.gather(1, after)
+    return torch.where(observed, values, x + move[:, 1:-1])
+
+
 def chosen_sampling(
     config: TSDiffConfig,
     guidance: MSEGuidance | QuantileGuidance | None,
@@ -349,10 +382,12 @@ def guided(
     steps: int,
     max_batch: int | None,
     on_divergence: Literal["raise", "warn"] = "raise",
+    join: bool = True,
 ) -> Callable[[Batch], Tensor]:
     """How an unconditional model completes windows: by self-guidance (:mod:`.guidance`) towards what is observed.
 
-    Under quantile guidance path i of the S of a series aims at level i/(S + 1) in all of its windows.
+    Under quantile guidance path i of the S of a series aims at level i/(S + 1) in all of its windows. `join`:
+    interpolate what guidance leaves at the observed steps (:func:`joined`).
     """
     if on_divergence not in ("raise", "warn"):
         raise ValueError(f"on_divergence must be 'raise' or 'warn', got {on_divergence!r}")
@@ -385,6 +420,6 @@ def guided(
             max_batch=max_batch,
         )
         assert isinstance(result.x, Tensor)
-        return result.x
+        return joined(result.x, batch.values, batch.observed) if join else result.x
 
     return complete

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .forecast import Forecast
+    from .imputation import Imputation
 
-__all__ = ["fan_chart", "pit_plot", "reliability"]
+__all__ = ["fan_chart", "gap_chart", "pit_plot", "reliability"]
 
 
 def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
@@ -243,3 +244,83 @@ def _binomial(level: float, n: int, p: np.ndarray) -> tuple[np.ndarray, np.ndarr
         raise ValueError(f"band must lie in (0, 1), got {level}")
     low, high = binom.interval(level, n, p)
     return np.asarray(low), np.asarray(high)
+
+
+def gap_chart(
+    imputation: Imputation,
+    truth: pd.DataFrame | Panel | None = None,
+    *,
+    gaps: Sequence[tuple[int, int]] | None = None,
+    level: Sequence[float] = (50, 80, 95),
+    around: int | None = None,
+    paths: int = 0,
+    columns: int = 2,
+    ylabel: str | None = None,
+) -> Figure:
+    """Gaps with their central intervals and median, between what was observed; one panel a gap.
+
+    The bands reach to the observations on both sides, where they have no width, so that a gap of one step shows, too.
+
+    Args:
+        truth: long frame, or a panel of the same series, with the hidden values; drawn over the gaps.
+        gaps: which gaps, as (row, number of the gap in that row); the 6 longest by default, in the order of the rows.
+        level: intervals in percent. around: steps drawn before and after a gap; twice its length, 12 at least.
+        paths: how many single paths to draw. columns: of the figure. ylabel: unit.
+
+    Returns:
+        a matplotlib ``Figure`` (``.savefig(path)``); no global pyplot state is touched.
+
+    Raises:
+        ValueError: nothing is missing, or there is no such gap.
+    """
+    spans = {(i, k): span for i in range(len(imputation)) for k, span in enumerate(imputation.gaps(i).tolist())}
+    if not spans:
+        raise ValueError("nothing is missing in this imputation: there is no gap to draw")
+    longest = sorted(spans, key=lambda gap: spans[gap][0] - spans[gap][1])[:6]  # of equals the first
+    picked = sorted(longest) if gaps is None else [(int(i), int(k)) for i, k in gaps]
+    if not picked or any(gap not in spans for gap in picked):
+        raise ValueError(f"gaps are (row, number), of {len(spans)} in {len(imputation)} rows; got {picked}")
+    real = None if truth is None else (truth if isinstance(truth, Panel) else to_panel(truth, imputation.freq))
+    same = real is not None and real.ids == imputation.ids
+    columns = min(columns, len(picked))
+    figure, axes = _figure(-(-len(picked) // columns), columns, (5.4, 2.7))
+    bounds = sorted(level, reverse=True)
+    edges = imputation.quantiles([q for v in bounds for q in (0.5 - v / 200, 0.5 + v / 200)] + [0.5])
+    shades = _shades(len(bounds))
+    entries: dict[str, Any] = {}
+    for axis, (i, k) in zip(axes.flat, picked, strict=False):
+        first, stop = spans[i, k]
+        margin = max(12, 2 * (stop - first)) if around is None else around
+        view = slice(max(0, first - margin), min(len(imputation.missing[i]), stop + margin))
+        when, q, missing = imputation.times(i)[view], edges[i][:, view], imputation.missing[i][view]
+        near = missing.copy()  # and the observations beside
+        near[:-1] |= missing[1:]
+        near[1:] |= missing[:-1]
+        for b, (v, shade) in enumerate(zip(bounds, shades, strict=True)):
+            axis.fill_between(when, q[2 * b], q[2 * b + 1], where=near, color=shade, lw=0, label=f"{v:g} %")
+        if paths:
+            lines = np.where(near, imputation.samples[i][:paths, view], np.nan)
+            axis.plot(when, lines.T, color="C0", lw=0.4, alpha=0.6)
+        axis.plot(when, np.where(near, q[-1], np.nan), color="C0", lw=1.4, label=f"{imputation.name} median")
+        if real is not None and (same or imputation.ids[i] in real.ids):
+            row = i if same else real.ids.index(imputation.ids[i])
+            position = real.times(row).get_indexer(when)
+            known = np.where(near & (position >= 0), real.values[row][position], np.nan)
+            axis.plot(when, known, color="C3", lw=1.2, marker=".", ms=2, label="hidden value")
+        axis.plot(when, np.where(missing, np.nan, q[-1]), color="0.25", lw=1.0, label="observed")
+        axis.set_title(f"{imputation.ids[i]}, {stop - first} missing from {imputation.times(i)[first]}", fontsize=9)
+        axis.tick_params(labelsize=7)
+        for label in axis.get_xticklabels():
+            label.set_rotation(25)
+            label.set_horizontalalignment("right")
+        if ylabel:
+            axis.set_ylabel(ylabel, fontsize=8)
+        handles, labels = axis.get_legend_handles_labels()
+        entries |= dict(zip(labels, handles, strict=True))
+    for axis in axes.flat[len(picked) :]:
+        axis.set_visible(False)
+    figure.legend(
+        list(entries.values()), list(entries), loc="outside lower center", ncols=min(7, len(entries)), fontsize=8,
+        frameon=False,
+    )  # fmt: skip
+    return figure

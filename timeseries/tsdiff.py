@@ -32,7 +32,6 @@ import torch
 
 from ..core import grids
 from ..core.denoisers import Denoiser
-from ..core.hooks import Hook
 from ..core.networks import S4DBackbone
 from ..core.sample import sample
 from ..core.samplers import DDIM, DDPM
@@ -43,12 +42,14 @@ from .data import Panel, to_model_panel
 from .forecast import Forecast
 from .guidance import AncestralGuidance, DivergenceGuard, MSEGuidance, QuantileGuidance, SelfGuided, quantile_levels
 from .imputation import Imputation
-from .impute import chosen_sampling, guided, walk
+from .impute import chosen_sampling, guided
+from .impute import walk as walk_gaps
 from .refine import Refinement, Regulariser, refine, representative_step, step_losses
-from .steering import OnViolation, Steered, Target, chosen, folded, report_violation, settle
+from .steering import OnViolation
 from .tsdiff_config import Sampling, TSDiffConfig, lags_of
 from .tsdiff_inputs import Inputs, check_horizon, prepare
 from .tsdiff_training import Windows, validation
+from .walks import Walk, check_steering, sampling_of
 from .window_model import WindowModel
 from .windows import cut_window
 
@@ -158,76 +159,41 @@ class TSDiff(WindowModel):
         denoiser, c = self._trained(), self.config
         panel = to_model_panel(df, c.freq or "h")
         h = check_horizon(h, c)
-        if num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
-        if steps is None and sampler in (None, c.sampler):
-            steps = c.sampling_steps
-        sampler = c.sampler if sampler is None else sampler
-        if sampler not in ("ddim", "ddpm"):
-            raise ValueError(f"sampler must be 'ddim' or 'ddpm', got {sampler!r}")
+        check_steering(num_samples, steer, walkers, on_violation)
+        sampler, steps = sampling_of(c, sampler, steps)
         if on_divergence not in ("raise", "warn"):
             raise ValueError(f"on_divergence must be 'raise' or 'warn', got {on_divergence!r}")
         guidance = QuantileGuidance(c.guidance_scale) if guidance is None else guidance
-        steps = (min(20, c.timesteps) if sampler == "ddim" else c.timesteps) if steps is None else steps
-        if on_violation not in ("raise", "warn", "project"):
-            raise ValueError(f"on_violation must be 'raise', 'warn' or 'project', got {on_violation!r}")
-        if steer is not None and (isinstance(walkers, bool) or not isinstance(walkers, int) or walkers < 2):
-            raise ValueError(f"steering chooses each path from several particles: walkers >= 2, got {walkers!r}")
         if guidance.leveled:
             quantile_levels(num_samples)  # refuses a single path
         inputs = prepare(panel, h, c, self.default, self.trained_until)
-        particles = num_samples * (1 if steer is None else walkers)
-        target = None if steer is None else Target.make(steer, panel.ids, inputs, particles)
-        joint = target is not None and target.joint
-        values, observed = inputs.values(1 if joint else particles), inputs.observed(1 if joint else particles)
-        if joint:  # one particle is one path of all series
-            denoiser = folded(denoiser)
-            values, observed = (v.expand(particles, *v.shape).contiguous() for v in (values, observed))
-            max_batch = None if max_batch is None else max_batch // len(panel)
-        if steer is not None and max_batch is not None:
-            max_batch = max(walkers, max_batch)  # the particles of a path stay together
-        condition = {"values": values, "observed": observed}
-        if guidance.leveled:
-            level = quantile_levels(num_samples, 1 if joint else len(panel))
-            condition["level"] = level.repeat_interleave(len(values) // len(level))
-        hooks: list[Hook] = [] if sampler == "ddim" else [AncestralGuidance(guidance.scale)]
-        if target is not None:
-            hooks.append(Steered(target, walkers))
-        hooks.append(
-            DivergenceGuard(values, observed, action=on_divergence, scale=guidance.scale, leveled=guidance.leveled)
-        )
-        result = sample(
-            SelfGuided(denoiser, guidance, sampler),
-            DDIM() if sampler == "ddim" else DDPM(),
-            grids.discrete(self.schedule, steps, "trailing"),
-            shape=tuple(values.shape),
-            condition=condition,
-            hooks=hooks,
+        walk = Walk.of(
+            panel,
+            inputs,
+            steer=steer,
+            walkers=walkers,
+            on_violation=on_violation,
+            sampler=sampler,
+            steps=steps,
+            num_samples=num_samples,
             seed=seed,
             max_batch=max_batch,
+        )
+        values, observed = walk.spread(inputs.values(1)), walk.spread(inputs.observed(1))
+        condition = {"values": values, "observed": observed} | ({"level": walk.levels()} if guidance.leveled else {})
+        guard = DivergenceGuard(values, observed, action=on_divergence, scale=guidance.scale, leveled=guidance.leveled)
+        return walk.forecast(
+            SelfGuided(walk.denoiser(denoiser), guidance, sampler),
+            self.schedule,
+            condition,
+            values.shape[-1],
+            KIND,
+            before=[] if sampler == "ddim" else [AncestralGuidance(guidance.scale)],
+            after=[guard],
+            iid=not guidance.leveled,
+            info={"model": KIND, "guidance": f"{type(guidance).__name__}(scale={guidance.scale:g})"},
             progress=progress,
         )
-        info: dict[str, Any] = {
-            "model": KIND,
-            "guidance": f"{type(guidance).__name__}(scale={guidance.scale:g})",
-            "sampler": sampler,
-            "steps": steps,
-            "num_samples": num_samples,
-            "seed": seed,
-        }
-        x, message = result.x, None
-        assert isinstance(x, torch.Tensor)
-        if target is not None:
-            x, info["steering"] = chosen(result, target, walkers, seed)
-            x = x.transpose(0, 1).flatten(0, 1) if joint else x
-        paths = inputs.to_data(x, num_samples)
-        if target is not None:
-            paths, message = settle(paths, target, on_violation, info["steering"])
-        starts = tuple(panel.times(i, len(y), len(y) + 1)[0] for i, y in enumerate(panel.values))
-        forecast = Forecast(panel.ids, starts, panel.freq, paths, KIND, not guidance.leveled, info)
-        if message is not None:
-            report_violation(message, forecast, on_violation)
-        return forecast
 
     # -- imputation ------------------------------------------------------------------------------------------------
     def impute(
@@ -240,6 +206,7 @@ class TSDiff(WindowModel):
         steps: int | None = None,
         seed: int = 0,
         max_batch: int | None = 256,
+        join: bool = True,
         on_divergence: Literal["raise", "warn"] = "raise",
         progress: bool = False,
     ) -> Imputation:
@@ -256,6 +223,8 @@ class TSDiff(WindowModel):
             guidance, sampler, steps, max_batch, on_divergence: as for `forecast`. Under quantile guidance path i aims
                 at level i/(S+1) everywhere: the paths are not independent (`Imputation.iid` is False).
             seed: of the noise.
+            join: let every gap begin and end at the observations around it: what guidance, which is soft, leaves there
+                is interpolated over the gap. False: as guidance left it.
             progress: show a progress bar of windows.
 
         Raises:
@@ -272,9 +241,9 @@ class TSDiff(WindowModel):
         guidance, sampler, steps = chosen_sampling(c, guidance, sampler, steps)
         if guidance.leveled:
             quantile_levels(num_samples)  # refuses a single path
-        paths = walk(
+        paths = walk_gaps(
             panel,
-            guided(denoiser, guidance, sampler, steps, max_batch, on_divergence),
+            guided(denoiser, guidance, sampler, steps, max_batch, on_divergence, join),
             length=c.length,
             lags=lags_of(c),
             scaler=c.scaler,
@@ -289,6 +258,7 @@ class TSDiff(WindowModel):
             "guidance": f"{type(guidance).__name__}(scale={guidance.scale:g})",
             "sampler": sampler,
             "steps": steps,
+            "join": join,
             "num_samples": num_samples,
             "seed": seed,
         }

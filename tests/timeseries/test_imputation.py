@@ -8,13 +8,14 @@ import pytest
 pd = pytest.importorskip("pandas")
 
 from scidiffuse import timeseries as ts  # noqa: E402
+from scidiffuse.timeseries import fills  # noqa: E402
 from scidiffuse.timeseries.imputation import Imputation, runs  # noqa: E402
 
 START = pd.Timestamp("2024-03-30 05:00")
 
 
 def panel(*values, ids=None, freq="h", start=START):
-    ids = tuple("abcdef"[: len(values)]) if ids is None else ids
+    ids = tuple("abcdefghijklmnopqrstuvwxyzABCD"[: len(values)]) if ids is None else ids
     return ts.Panel(ids, (start,) * len(values), tuple(np.array(v, dtype=float) for v in values), freq)
 
 
@@ -199,3 +200,105 @@ def test_parts_that_do_not_fit_are_refused():
         make().quantiles([80])
     with pytest.raises(ValueError, match=r"paths 0 \.\. 3"):
         make().path(4)
+
+
+# ---------------------------------------------------------------- the simplest imputations
+
+
+def test_linear_interpolation_and_carry_forward():
+    out = fills.interpolate(GAPPY)
+    assert [x[0].tolist() for x in out.samples] == [[1, 1, 2, 3, 4, 5], [1, 2, 3], [0, 1, 2, 3, 4, 4]]
+    out = fills.carry_forward(GAPPY)
+    assert [x[0].tolist() for x in out.samples] == [[1, 1, 2, 2, 2, 5], [1, 2, 3], [0, 0, 2, 3, 4, 4]]
+
+
+def test_seasonal_fill_takes_both_neighbours_one_season_away_then_two():
+    y = np.arange(12.0)
+    y[[1, 4, 5, 8]] = NAN  # season 4: step 1 has 5 (missing) then 9; 4 has 0 and 8 (missing); 5 has 1 (missing) and 9
+    out = fills.seasonal_fill(panel(y), season=4).samples[0][0]
+    assert out[[1, 4, 5, 8]].tolist() == [9.0, 0.0, 9.0, 0.0]
+    y = np.arange(12.0)
+    y[5] = NAN
+    assert fills.seasonal_fill(panel(y), season=4).samples[0][0][5] == (1 + 9) / 2
+    y[[1, 9]] = NAN
+    with pytest.raises(ValueError, match=r"series 'a' has no observation a multiple of 4 steps away from step 2"):
+        fills.seasonal_fill(panel(y), season=4)
+    daily = np.tile(np.arange(24.0), 3)
+    hidden = daily.copy()
+    hidden[30:40] = NAN
+    assert np.array_equal(fills.seasonal_fill(panel(hidden)).samples[0][0], daily)
+
+
+def test_the_brownian_bridge_has_the_mean_and_covariance_of_the_closed_form():
+    """A gap of 5 between observations, 2 before the first, 3 after the last; steps of 1, 2 and -1 in between."""
+    y = np.array([NAN, NAN, 0.0, 1.0, NAN, NAN, NAN, NAN, NAN, 3.0, 2.0, NAN, NAN, NAN])
+    sigma2 = np.mean([1.0, 2.0**2 / 6, 1.0])
+    out = fills.brownian_bridge(panel(y), num_samples=40_000, seed=3)
+    assert out.info["sigma"][0] ** 2 == pytest.approx(sigma2)
+    x = out.samples[0]
+    t, mean = np.arange(14), np.array([0, 0, 0, 1, *(1 + np.arange(1, 6) / 3), 3, 2, 2, 2, 2])
+    cov = np.zeros((14, 14))
+    for i in range(14):
+        for j in range(14):
+            low, high = min(i, j), max(i, j)
+            if low > 3 and high < 9:
+                cov[i, j] = sigma2 * (t[low] - 3) * (9 - t[high]) / 6
+            elif high < 2:
+                cov[i, j] = sigma2 * (2 - t[high])
+            elif low > 10:
+                cov[i, j] = sigma2 * (t[low] - 10)
+    assert np.abs(x.mean(axis=0) - mean).max() < 0.03
+    assert np.abs(np.cov(x.T) - cov).max() < 0.06  # entries up to 2; their standard error is below 0.015
+
+
+def test_a_bridge_is_calibrated_on_random_walks():
+    rng = np.random.default_rng(0)
+    truth = panel(*np.cumsum(rng.normal(size=(30, 400)), axis=1))
+    hidden = [y.copy() for y in truth.values]
+    for y in hidden:
+        for k in range(20, 380, 20):
+            y[k : k + 6] = NAN
+    scores = fills.brownian_bridge(panel(*hidden), 200).scores(truth)
+    assert scores["coverage_80"].low < 0.8 < scores["coverage_80"].high
+    expected = np.mean([np.sqrt(k * (7 - k) / 7) for k in range(1, 7)]) / np.sqrt(
+        np.pi
+    )  # CRPS of a normal: sd/sqrt(pi)
+    assert scores["crps_fair"].value == pytest.approx(expected, rel=0.08)
+    linear = fills.interpolate(panel(*hidden)).scores(truth)
+    assert scores["wql_exact"].value < 0.8 * linear["wql_exact"].value
+
+
+def test_the_simplest_imputations_refuse_what_they_cannot_do():
+    empty = panel([NAN, NAN], [1.0, NAN])
+    for fill in (fills.interpolate, fills.carry_forward, fills.seasonal_fill):
+        with pytest.raises(ValueError, match="series 'a' has no observed value"):
+            fill(empty)
+    with pytest.raises(ValueError, match="series 'a' has 1 observations"):
+        fills.brownian_bridge(panel([1.0, NAN]))
+    with pytest.raises(ValueError, match="num_samples"):
+        fills.brownian_bridge(GAPPY, 0)
+    with pytest.raises(ValueError, match="season must be at least 1"):
+        fills.seasonal_fill(GAPPY, season=0)
+    frame = GAPPY.to_long()
+    assert fills.interpolate(frame, "h").samples[0][0].tolist() == [1, 1, 2, 3, 4, 5]
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def test_gap_chart_draws_one_panel_a_gap(tmp_path):
+    pytest.importorskip("matplotlib")
+    truth = panel([9.0, 1.0, 2.0, 7.0, 8.0, 5.0], [1.0, 2.0, 3.0], [0.0, 4.0, 2.0, 3.0, 4.0, 6.0])
+    figure = imputation().plot(truth, paths=2, ylabel="m")
+    titles = [a.get_title() for a in figure.axes if a.get_visible()]
+    assert len(titles) == 4 and titles[1] == "a, 2 missing from 2024-03-30 08:00:00"
+    axis = figure.axes[1]
+    lines = {line.get_label(): line.get_ydata() for line in axis.get_lines()}
+    assert np.array_equal(lines["observed"], [NAN, 1, 2, NAN, NAN, 5], equal_nan=True)
+    assert np.array_equal(lines["hidden value"], [9, 1, 2, 7, 8, 5])  # up to the observations beside the gap
+    figure.savefig(tmp_path / "gap.png")
+    assert len(imputation().plot(gaps=[(2, 1)]).axes) == 1
+    with pytest.raises(ValueError, match="nothing is missing"):
+        imputation(panel([1.0, 2.0])).plot()
+    with pytest.raises(ValueError, match=r"gaps are \(row, number\)"):
+        imputation().plot(gaps=[(1, 0)])
