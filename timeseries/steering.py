@@ -87,14 +87,15 @@ def steering_of(steer: Any) -> tuple[Steering, ...]:
 
 
 class Folded:
-    """A network of windows (B, L, K) that is asked about (B, series, L, K)."""
+    """A network of windows (B, L, K) that is asked about (B, series, L, K); its conditions are (B, series, ...)."""
 
     def __init__(self, network: Callable[..., Tensor]) -> None:
         self.network = network
 
-    def __call__(self, x: Tensor, label: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, label: Tensor, **condition: Tensor) -> Tensor:
         """The answers, in the shape of `x`."""
-        return self.network(x.flatten(0, 1), label.repeat_interleave(x.shape[1], 0)).unflatten(0, x.shape[:2])
+        told = {name: c.flatten(0, 1) for name, c in condition.items()}
+        return self.network(x.flatten(0, 1), label.repeat_interleave(x.shape[1], 0), **told).unflatten(0, x.shape[:2])
 
 
 def folded(denoiser: Denoiser) -> Denoiser:
@@ -307,10 +308,10 @@ def _project(y: np.ndarray, target: Target, rounds: int = 2000) -> np.ndarray:
     )
 
 
-def report_violation(message: str, forecast: Any, on_violation: OnViolation) -> None:
+def report_violation(message: str, forecast: Any, on_violation: OnViolation, stacklevel: int = 3) -> None:
     """Raise or warn."""
     if on_violation == "warn":
-        warnings.warn(message, stacklevel=3)
+        warnings.warn(message, stacklevel=stacklevel)
         return
     error = ConstraintError(message + " (the paths are in the error's .forecast)")
     error.forecast = forecast

@@ -42,8 +42,7 @@ from .data import Panel, to_model_panel
 from .forecast import Forecast
 from .guidance import AncestralGuidance, DivergenceGuard, MSEGuidance, QuantileGuidance, SelfGuided, quantile_levels
 from .imputation import Imputation
-from .impute import chosen_sampling, guided
-from .impute import walk as walk_gaps
+from .impute import fill_gaps, guided
 from .refine import Refinement, Regulariser, refine, representative_step, step_losses
 from .steering import OnViolation
 from .tsdiff_config import Sampling, TSDiffConfig, lags_of
@@ -238,10 +237,11 @@ class TSDiff(WindowModel):
         """
         denoiser, c = self._trained(), self.config
         panel = to_model_panel(df, c.freq or "h")
-        guidance, sampler, steps = chosen_sampling(c, guidance, sampler, steps)
+        sampler, steps = sampling_of(c, sampler, steps)
+        guidance = QuantileGuidance(c.guidance_scale) if guidance is None else guidance
         if guidance.leveled:
             quantile_levels(num_samples)  # refuses a single path
-        paths = walk_gaps(
+        paths = fill_gaps(
             panel,
             guided(denoiser, guidance, sampler, steps, max_batch, on_divergence, join),
             length=c.length,
