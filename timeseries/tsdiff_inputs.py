@@ -14,7 +14,7 @@ from .data import Panel, _as_timestamp
 from .window_config import WindowConfig, lags_of
 from .windows import Window, cut_window
 
-__all__ = ["Inputs", "check_horizon", "prepare"]
+__all__ = ["Inputs", "check_horizon", "prepare", "remind"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def prepare(
 ) -> Inputs:
     """Cut the windows that end h steps after each series; warn of short, sparse, constant and trained-on contexts."""
     context = config.length - h
-    _remind(panel, context, trained_until)
+    remind(panel, context, trained_until)
     constant = _constants(panel, context)
     windows = tuple(
         cut_window(
@@ -118,7 +118,8 @@ def prepare(
     return Inputs(windows, shift, scale, constant, h)
 
 
-def _remind(panel: Panel, context: int, trained_until: dict[str, str]) -> None:
+def remind(panel: Panel, context: int, trained_until: dict[str, str]) -> None:
+    """Warn of short and sparse histories, and of origins inside the training period."""
     short = [(u, len(y)) for u, y in zip(panel.ids, panel.values, strict=True) if len(y) < context]
     if short:
         listing = ", ".join(f"{u!r} ({n})" for u, n in short[:5])
