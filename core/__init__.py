@@ -18,7 +18,7 @@ Here are the names that sampling needs. Beside them, each imported when named:
     discrete      tokens and categories: processes, samplers and losses of their own under the same `sample`
     sharded       runs that do not fit into memory
     grids         the times of a run
-    networks, training, checkpoint, datasets, interpolants
+    networks, training, checkpoint, datasets, interpolants, scores
     closed_form   data whose diffusion is known exactly; `convergence` holds samplers to it
 """
 
