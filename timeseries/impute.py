@@ -12,7 +12,7 @@ path j has already said. Steps that a window holds but that belong to later piec
 Windows that do not look at each other's pieces are sampled together, of one series or of several.
 
 *Scale.* Shift and scale of a window are measured on its really observed entries, the same for all paths. A window that
-holds fewer than L/4 of them (deep in a long gap) borrows the nearest ones of the series. If what is measured is one
+holds fewer than L/2 of them (deep in a long gap) borrows the nearest ones of the series. If what is measured is one
 constant, so are the gaps of that window, and a warning names the series.
 
 *Lag channels* hold the series moved by a season, known wherever their source is observed or was sampled before.
@@ -33,7 +33,7 @@ posterior sd, and the ratio of sd to the posterior's are, without and with it:
 *Noise* of path j of window w of series i depends on (seed, i, w, j) alone: neither on the size of batches nor on the
 other series.
 
-The mechanics ask for nothing but a way to complete windows: see :class:`Batch` and :func:`walk`.
+The mechanics ask for nothing but a way to complete windows: see :class:`Batch` and :func:`fill_gaps`.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ from ..core.schedules import DiscreteBetas
 from .data import Panel
 from .guidance import AncestralGuidance, DivergenceGuard, MSEGuidance, QuantileGuidance, SelfGuided, quantile_levels
 from .imputation import runs
-from .tsdiff_config import Sampling, TSDiffConfig
+from .window_config import Sampling
 from .windows import TINY, Scaler, context_scale
 
-__all__ = ["Batch", "Spot", "Task", "chosen_sampling", "guided", "joined", "plan", "walk"]
+__all__ = ["Batch", "Spot", "Task", "fill_gaps", "guided", "joined", "plan"]
 
 #: A series with fewer observations is imputed with a warning.
 HANDFUL = 10
@@ -184,7 +184,7 @@ class PathNoise:
         return torch.cat(parts)
 
 
-def walk(
+def fill_gaps(
     panel: Panel,
     complete: Callable[[Batch], Tensor],
     *,
@@ -260,7 +260,7 @@ def _scale(
 ) -> tuple[float, float, float]:
     """Shift, scale and constant of the window that begins at `start`; `at` are the observed steps of y, ascending."""
     low, high = np.searchsorted(at, [start, start + length])
-    enough = max(1, length // 4)
+    enough = max(1, length // 2)
     if high - low < enough:  # the nearest ones to the middle of the window
         near = at[max(0, low - enough) : high + enough]
         away = np.abs(near - (start + 0.5 * (length - 1)))
@@ -352,27 +352,6 @@ def joined(x: Tensor, values: Tensor, observed: Tensor) -> Tensor:
     share = (step - before) / (after - before).clamp_min(1)
     move = (1 - share) * left.gather(1, before) + share * left.gather(1, after)
     return torch.where(observed, values, x + move[:, 1:-1])
-
-
-def chosen_sampling(
-    config: TSDiffConfig,
-    guidance: MSEGuidance | QuantileGuidance | None,
-    sampler: Sampling | None,
-    steps: int | None,
-) -> tuple[MSEGuidance | QuantileGuidance, Sampling, int]:
-    """Guidance, sampler and network calls, the configured ones where None.
-
-    Raises:
-        ValueError: another sampler.
-    """
-    if steps is None and sampler in (None, config.sampler):
-        steps = config.sampling_steps
-    sampler = config.sampler if sampler is None else sampler
-    if sampler not in ("ddim", "ddpm"):
-        raise ValueError(f"sampler must be 'ddim' or 'ddpm', got {sampler!r}")
-    if steps is None:
-        steps = min(20, config.timesteps) if sampler == "ddim" else config.timesteps
-    return guidance or QuantileGuidance(config.guidance_scale), sampler, steps
 
 
 def guided(
