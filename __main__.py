@@ -1,9 +1,9 @@
 """The command line: ``scidiffuse demo``, ``scidiffuse core <verb>``, ``scidiffuse <wing> <verb>``.
 
 Nothing heavy is imported before a sub-command is chosen. A sub-command is known here by its name and one line of help;
-its real `typer.Typer` application is the ``app`` of ``<name>/cli.py``, imported when it is called, so that
-``scidiffuse --help`` stays quick and one wing's missing extra cannot break another wing's commands. A wing without a
-``cli.py`` is not built: its command says so and exits with status 1. In the same way a wing takes part in
+its real `typer.Typer` application is the ``app`` of ``<name>/cli.py`` (or of a folder ``cli/``), imported when it is
+called, so that ``scidiffuse --help`` stays quick and one wing's missing extra cannot break another wing's commands. A
+wing without either is not built: its command says so and exits with status 1. In the same way a wing takes part in
 ``scidiffuse demo`` by having a ``demo.py``.
 """
 
@@ -40,7 +40,7 @@ class Lazy(TyperCommand):
     """Stands in the list of commands for a sub-package's application, which is imported when it is called."""
 
     def __init__(self, name: str) -> None:
-        self.built = has(name, "cli.py")
+        self.built = has(name, "cli.py") or has(name, "cli/__init__.py")
         text = HELP[name] if self.built else f"{HELP[name]} Not built yet."
         super().__init__(name, help=text, short_help=text)
 

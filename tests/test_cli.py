@@ -14,7 +14,7 @@ import scidiffuse
 from scidiffuse import __main__ as cli
 from scidiffuse.core.demo import Section
 
-UNBUILT = [wing for wing in scidiffuse.WINGS if not cli.has(wing, "cli.py")]
+UNBUILT = [wing for wing in scidiffuse.WINGS if not (cli.has(wing, "cli.py") or cli.has(wing, "cli/__init__.py"))]
 run = CliRunner().invoke
 
 

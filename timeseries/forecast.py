@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["Forecast", "NormalForecast", "actuals", "evaluate", "rolling"]
+__all__ = ["Forecast", "NormalForecast", "actuals", "evaluate", "joined", "rolling"]
 
 
 def _plain(value: Any) -> Any:
@@ -99,13 +99,13 @@ class Forecast:
         """Weighted quantile loss; see :mod:`.metrics` for the three definitions."""
         return wql(y, self.samples, method)
 
-    def to_long(self, level: Sequence[float] = (80, 95)) -> pd.DataFrame:
+    def to_long(self, level: Sequence[float] = (80, 95), cutoff: bool | None = None) -> pd.DataFrame:
         """``unique_id, ds, <name>, <name>-median, <name>-lo-80, <name>-hi-80, ...``; ``<name>`` is the mean.
-
-        A column ``cutoff`` (the last timestamp before the horizon) is added when a series has several rows.
 
         Args:
             level: central intervals in percent, each in (0, 100).
+            cutoff: whether to add a column ``cutoff``, the last timestamp before the horizon; None: where a series has
+                several rows.
         """
         pd = _pandas()
         if any(not 0 < v < 100 for v in level):
@@ -116,7 +116,7 @@ class Forecast:
         offset = pd.tseries.frequencies.to_offset(self.freq)
         for i, u in enumerate(self.ids):
             columns: dict[str, Any] = {"unique_id": [u] * self.horizon, "ds": self.times(i)}
-            if len(set(self.ids)) < len(self.ids):
+            if cutoff or (cutoff is None and len(set(self.ids)) < len(self.ids)):
                 columns["cutoff"] = [self.starts[i] - offset] * self.horizon
             columns |= {self.name: mean[i], f"{self.name}-median": values[0, i]}
             for k, (v, _, _) in enumerate(bounds):
@@ -144,15 +144,15 @@ class Forecast:
         zone = next((str(s.tz) for s in self.starts if s.tz is not None), None)
         whole = all(isinstance(u, int | np.integer) and not isinstance(u, bool) for u in self.ids)
         head = {"name": self.name, "iid": self.iid, "zone": zone, "info": self.info}
+        arrays: dict[str, Any] = {
+            **self._arrays(),
+            "unique_id": np.array([u if whole else str(u) for u in self.ids]),
+            "start": np.array([str(s) for s in self.starts]),
+            "freq": np.array(self.freq),
+            "head": np.array(json.dumps(head, default=_plain)),
+        }
         with replacing(path) as partial, partial.open("wb") as file:
-            np.savez_compressed(
-                file,
-                **self._arrays(),
-                unique_id=np.array([u if whole else str(u) for u in self.ids]),
-                start=np.array([str(s) for s in self.starts]),
-                freq=np.array(self.freq),
-                head=np.array(json.dumps(head, default=_plain)),
-            )
+            np.savez_compressed(file, **arrays)
         return path
 
     def _arrays(self) -> dict[str, np.ndarray]:
@@ -272,6 +272,34 @@ class NormalForecast(Forecast):
         z = np.random.Generator(np.random.PCG64(seed)).standard_normal((len(self.ids), n, self.horizon))
         paths = self.loc[:, None] + self.sd[:, None] * z
         return Forecast(self.ids, self.starts, self.freq, paths, self.name, True, dict(self.info))
+
+
+def joined(forecasts: Sequence[Forecast]) -> Forecast:
+    """The rows of several forecasts of one model, one after the other: the windows of a backtest, for example.
+
+    Raises:
+        ValueError: none, or of different kinds, frequencies, horizons or numbers of paths.
+    """
+    if not forecasts:
+        raise ValueError("no forecasts to join")
+    first = forecasts[0]
+    for f in forecasts:
+        alike = (type(f) is type(first), f.freq == first.freq, f.samples.shape[1:] == first.samples.shape[1:])
+        if not all(alike) or f.horizon != first.horizon:
+            raise ValueError(
+                f"forecasts to join must have one kind, frequency, horizon and number of paths, got {first.name!r} "
+                f"({first.freq}, paths and horizon {first.samples.shape[1:]}) and {f.name!r} ({f.freq}, "
+                f"{f.samples.shape[1:]})"
+            )
+    rows: dict[str, Any] = {
+        "ids": tuple(u for f in forecasts for u in f.ids),
+        "starts": tuple(s for f in forecasts for s in f.starts),
+        "samples": np.concatenate([f.samples for f in forecasts]),
+        "iid": all(f.iid for f in forecasts),
+    }
+    for name in ("loc", "sd") if isinstance(first, NormalForecast) else ():
+        rows[name] = np.concatenate([getattr(f, name) for f in forecasts])
+    return replace(first, **rows)
 
 
 def rolling(df: pd.DataFrame | Panel, h: int, n_windows: int = 1, step: int | None = None) -> tuple[Panel, np.ndarray]:

@@ -12,6 +12,7 @@ import pytest
 pd = pytest.importorskip("pandas")
 
 from scidiffuse import timeseries as ts  # noqa: E402
+from scidiffuse.timeseries.forecast import joined  # noqa: E402
 
 
 def panel(n=60, k=2):
@@ -57,6 +58,27 @@ def test_several_windows_of_a_series_get_a_cutoff_column():
     hist, _ = ts.rolling(panel(), 5, n_windows=2)
     table = ts.seasonal_naive(hist, 5).to_long(level=[80])
     assert sorted(table["cutoff"].unique().tolist()) == [hist.end(0), hist.end(2)]
+
+
+def test_a_cutoff_where_it_is_asked_for():
+    table = forecast().to_long(level=[80], cutoff=True)
+    assert list(table.columns[:4]) == ["unique_id", "ds", "cutoff", "M"]
+    assert set(table["cutoff"]) == {pd.Timestamp("2024-01-03 11:00")}
+    hist, _ = ts.rolling(panel(), 5, n_windows=2)
+    assert "cutoff" not in ts.seasonal_naive(hist, 5).to_long(level=[80], cutoff=False)
+
+
+def test_joined_rows_are_those_of_the_parts():
+    first, later = forecast(), dataclasses.replace(forecast(), ids=("c", "d"), iid=False)
+    both = joined([first, later])
+    assert both.ids == ("a", "b", "c", "d") and both.starts == first.starts * 2 and both.iid is False
+    assert np.array_equal(both.samples, np.concatenate([first.samples, later.samples]))
+    walk = ts.random_walk(panel(), 4)
+    normal = joined([walk, walk])
+    assert isinstance(normal, ts.NormalForecast) and np.array_equal(normal.sd[2:], walk.sd) and len(normal.loc) == 4
+    for parts in ([], [first, walk], [first, forecast(paths=9)], [walk, ts.random_walk(panel(), 5)]):
+        with pytest.raises(ValueError, match=r"join"):
+            joined(parts)
 
 
 def test_levels_out_of_range():

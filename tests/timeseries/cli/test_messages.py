@@ -1,0 +1,57 @@
+"""The library's messages in the words of the command line."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import typer
+
+from scidiffuse.timeseries.cli.messages import in_flags, told
+
+
+def test_messages_speak_of_flags():
+    assert in_flags("pass resume=True, or") == "add --resume, or"
+    assert in_flags("pass freq= such as 'h'") == "give --freq such as 'h'"
+    assert in_flags("with num_samples=1 every") == "with --num-samples 1 every"
+    assert in_flags("up to max_steps=2: Shorten context_length") == "up to --max-steps 2: Shorten --context-length"
+    assert in_flags("or use QuantileGuidance; the QuantileGuidance(scale=4)").startswith(
+        "or use --guidance quantile; the Q"
+    )
+    assert in_flags("or ask for on_violation='project', which") == "or ask for --on-violation project, which"
+    assert in_flags("holds the forecasts ['a', 'b']: name one with column=").endswith("name one with --column")
+
+
+def test_warnings_are_lines_each_once(capsys):
+    with told():
+        for _ in range(3):
+            warnings.warn("series 'a': pass another freq=", UserWarning, stacklevel=1)
+    assert capsys.readouterr().err == "warning: series 'a': give another --freq\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (ValueError("h=3"), 1, "error: --horizon 3\n"),
+        (ImportError('needs pandas: pip install "scidiffuse[timeseries]"'), 1, "error: needs pandas: pip install"),
+        (PermissionError(13, "Permission denied", "/x"), 1, "error: [Errno 13] Permission denied: '/x'"),
+        (RuntimeError(), 1, "error: RuntimeError\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_errors_end_with_one_line_and_a_code(capsys, error, code, line):
+    with pytest.raises(typer.Exit) as caught, told():
+        raise error
+    assert caught.value.exit_code == code and capsys.readouterr().err.startswith(line)
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), ImportError("cannot import name 'y'"), AssertionError()])
+def test_defects_keep_their_traceback(error):
+    with pytest.raises(type(error)), told():
+        raise error
+
+
+def test_an_exit_passes_with_its_own_code():
+    with pytest.raises(typer.Exit) as caught, told():
+        raise typer.Exit(130)
+    assert caught.value.exit_code == 130

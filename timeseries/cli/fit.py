@@ -1,0 +1,192 @@
+"""``fit``: train a model on the user's series."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from .messages import told
+from .options import (
+    BatchSize,
+    Data,
+    Decay,
+    Ema,
+    Freq,
+    MaxSteps,
+    OnError,
+    Progress,
+    Rate,
+    Start,
+    Warmup,
+    Zone,
+    panel_for,
+    read,
+)
+from .systems import names_of, untrained
+
+__all__ = ["fit"]
+
+
+def fit(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder: checkpoints in state/, the model in model/ (and best/).")],
+    system: Annotated[
+        Literal["tsdiff", "tsdiff-cond", "csdi"],
+        typer.Option(help="tsdiff: any gaps, refines, synthesises; tsdiff-cond: covariates; csdi: joint series."),
+    ] = "tsdiff",
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Settings by step (hourly, daily, business, weekly, monthly ... or an alias) or data set."),
+    ] = None,
+    size: Annotated[
+        Literal["small", "medium", "paper"] | None, typer.Option(help="Size of the preset's network [default: small].")
+    ] = None,
+    context_length: Annotated[
+        int | None, typer.Option(help="Steps a window looks back [default: 336; csdi: 168].")
+    ] = None,
+    horizon: Annotated[int | None, typer.Option(help="Steps ahead [default: 24].")] = None,
+    covariates: Annotated[
+        str | None, typer.Option(help="Columns known of the future, 'price,holiday' (tsdiff-cond).")
+    ] = None,
+    freq: Freq = None,
+    tz: Zone = None,
+    start: Start = None,
+    errors: OnError = "raise",
+    scaler: Annotated[
+        Literal["mean_abs", "standard", "series", "window"] | None,
+        typer.Option(help="How values are scaled [default: mean_abs]; csdi: series or window [series]."),
+    ] = None,
+    lags: Annotated[str | None, typer.Option(help="'none', 'auto' or steps such as '24,168' [default: none].")] = None,
+    channels: Annotated[int | None, typer.Option(help="Width of the network [default: 64].")] = None,
+    blocks: Annotated[int | None, typer.Option(help="Residual blocks of tsdiff [default: 3].")] = None,
+    d_state: Annotated[int | None, typer.Option(help="State size of tsdiff's S4D layers [default: 64].")] = None,
+    layers: Annotated[int | None, typer.Option(help="Residual layers of csdi [default: 4].")] = None,
+    heads: Annotated[int | None, typer.Option(help="Attention heads of csdi [default: 8].")] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option(help="Strength stored with the model for forecasting [default: 4].")
+    ] = None,
+    sampler: Annotated[
+        Literal["ddim", "ddpm"] | None, typer.Option(help="Sampler stored with the model [default: ddpm].")
+    ] = None,
+    sampling_steps: Annotated[int | None, typer.Option(help="Network calls stored with the model.")] = None,
+    max_steps: MaxSteps = 4000,
+    batch_size: BatchSize = 64,
+    lr: Rate = 1e-3,
+    warmup: Warmup = 0,
+    decay: Decay = "constant",
+    ema: Ema = 0.999,
+    holdout: Annotated[int, typer.Option(help="Last steps of every series that training never sees.")] = 0,
+    val_windows: Annotated[int, typer.Option(help="Validation horizons a series, before the holdout.")] = 0,
+    save_every: Annotated[int | None, typer.Option(help="Steps between checkpoints.")] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training in --out.")] = False,
+    devices: Annotated[str, typer.Option(help="'auto', a number or a list such as 0,2.")] = "auto",
+    num_nodes: Annotated[int, typer.Option(help="Machines.")] = 1,
+    strategy: Annotated[str, typer.Option(help="Lightning's: auto, ddp, fsdp ...")] = "auto",
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, gpu ...")] = "auto",
+    precision: Annotated[str, typer.Option(help="32-true, bf16-mixed ...")] = "32-true",
+    progress: Progress = True,
+) -> None:
+    """Train a model on your series.
+
+    One global model learns from every window of every series. --preset chooses window, lags and sizes by the step of
+    the data; single options override it. --holdout keeps a test period out of training, --val-windows a validation
+    before that, by which best/ is chosen. An interrupted training goes on with --resume.
+
+    \b
+      scidiffuse timeseries fit mine.csv --out runs/mine --preset daily \\
+          --holdout 90 --val-windows 3
+    """
+    from ...core import checkpoint
+    from ...core.training import hardware
+
+    at = _Position()
+    with told():
+        try:
+            before = _saved_step(out)
+            model = untrained(
+                system,
+                preset,
+                size,
+                lags,
+                context_length=context_length,
+                prediction_length=horizon,
+                freq=freq,
+                covariates=names_of(covariates),
+                scaler=scaler,
+                channels=channels,
+                blocks=blocks,
+                d_state=d_state,
+                layers=layers,
+                heads=heads,
+                guidance_scale=guidance_scale,
+                sampler=sampler,
+                sampling_steps=sampling_steps,
+            )
+            model.fit(
+                panel_for(None, read(data, freq, tz, start, errors), freq, errors),
+                max_steps=max_steps,
+                batch_size=batch_size,
+                lr=lr,
+                warmup=warmup,
+                decay=decay,
+                ema=ema or None,
+                holdout=holdout,
+                val_windows=val_windows,
+                save_every=save_every,
+                seed=seed,
+                out=out,
+                resume=resume,
+                progress=progress,
+                callbacks=at.callbacks(),
+                **hardware(devices, num_nodes, strategy, accelerator, precision),
+            )
+        except (KeyboardInterrupt, SystemExit) as error:
+            if not _interrupted(error):
+                raise
+            saved = _saved_step(out)
+            last = "no checkpoint yet" if saved is None else f"last checkpoint {saved}; continue with --resume"
+            typer.echo(f"interrupted at step {at.step if at.step else before or 0}; {last}", err=True)
+            raise typer.Exit(130) from error
+    where = out / ("best" if checkpoint.is_checkpoint(out / "best") else "model")
+    done = (
+        f"already at step {model.steps}, nothing to do" if before == model.steps else f"trained to step {model.steps}"
+    )
+    typer.echo(f"{done}; the model is in {where}")
+
+
+class _Position:
+    """The step that a training has reached, for the message of an interrupted one."""
+
+    def __init__(self) -> None:
+        self.step = 0
+
+    def callbacks(self) -> list[Any]:
+        """What tells: none without Lightning, whose absence `fit` reports."""
+        try:
+            from lightning.pytorch.callbacks import LambdaCallback
+        except ImportError:
+            return []
+
+        def note(trainer: Any, *_: Any) -> None:
+            self.step = int(trainer.global_step)
+
+        return [LambdaCallback(on_train_batch_end=note)]
+
+
+def _saved_step(out: Path) -> int | None:
+    """The step of the last checkpoint in the folder of a training, None where there is none."""
+    from ...core import checkpoint
+
+    if not checkpoint.is_checkpoint(out / "state"):
+        return None
+    from ...core.training.state import SafeCheckpointIO
+
+    return int(SafeCheckpointIO().load_checkpoint(out / "state")["global_step"])
+
+
+def _interrupted(error: BaseException) -> bool:
+    """Whether Ctrl-C is behind it: Lightning turns a KeyboardInterrupt into a SystemExit."""
+    return isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt)
