@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .calendar import times_around
+from .calendar import calendar_features, times_around
 from .data import Panel, _pandas
 from .data.columns import datetimes, numbers
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Known", "Standard", "check_columns", "read_known"]
+__all__ = ["Exogenous", "Known", "Standard", "check_columns", "read_known"]
 
 _TAKEN = ("unique_id", "ds", "y")
 
@@ -201,3 +201,28 @@ class Standard:
         """z (n, K), float32; the mean, 0, where a value is NaN."""
         z = (values - np.array(self.mean)) / np.array(self.std)
         return np.where(np.isnan(z), 0.0, z).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Exogenous:
+    """All that is known of the future of a panel: calendar features, then standardised covariates.
+
+    Attributes:
+        calendar: whether calendar features are there.
+        known: the covariates, None without.
+        standard: mean and deviation of each.
+    """
+
+    calendar: bool
+    known: Known | None = None
+    standard: Standard = Standard()
+
+    def on(self, panel: Panel, i: int, start: int, stop: int) -> np.ndarray:
+        """The features at the steps start .. stop - 1 of series ``i``, float32 (stop - start, K); see `Known.on`."""
+        parts = [np.empty((stop - start, 0), dtype=np.float32)]
+        if self.calendar:
+            times = times_around(panel.starts[i], panel.freq, start, stop)
+            parts.append(calendar_features(times, panel.freq))
+        if self.known is not None:
+            parts.append(self.standard(self.known.on(panel, i, start, stop)))
+        return np.concatenate(parts, axis=1)

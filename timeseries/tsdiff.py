@@ -47,7 +47,7 @@ from .refine import Refinement, Regulariser, refine, representative_step, step_l
 from .steering import OnViolation
 from .tsdiff_config import Sampling, TSDiffConfig, lags_of
 from .tsdiff_inputs import Inputs, check_horizon, prepare
-from .tsdiff_training import Windows, validation
+from .tsdiff_training import Windows, validation_rows
 from .walks import Walk, check_steering, sampling_of
 from .window_model import WindowModel
 from .windows import cut_window
@@ -100,7 +100,8 @@ class TSDiff(WindowModel):
         return Windows(panel, self.config, self.default, min_observed)
 
     def _validation(self, panel: Panel, count: int) -> Windows:
-        return validation(panel, self.config, self.default, count)
+        rows = validation_rows(panel, self.config, count)
+        return Windows(panel, self.config, self.default, horizon_only=True, rows=rows)
 
     # -- forecasting -----------------------------------------------------------------------------------------------
     def forecast(

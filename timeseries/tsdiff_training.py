@@ -14,7 +14,7 @@ from .data import Panel, _as_timestamp
 from .window_config import WindowConfig, lags_of
 from .windows import cut_window, window_starts
 
-__all__ = ["Windows", "digest_of", "refuse_leak", "same_training", "shorten", "validation"]
+__all__ = ["Windows", "digest_of", "refuse_leak", "same_training", "shorten", "validation_rows"]
 
 
 class Windows:
@@ -107,8 +107,8 @@ def same_training(out: Path, kind: str, config: WindowConfig, data: str, max_ste
         )
 
 
-def validation(panel: Panel, config: WindowConfig, default: tuple[float, float], windows: int) -> Windows:
-    """The last `windows` horizons of every series.
+def validation_rows(panel: Panel, config: WindowConfig, windows: int) -> np.ndarray:
+    """The windows of the last `windows` horizons of every series, (n, 2) of (series, start).
 
     Raises:
         ValueError: no series is long enough.
@@ -123,7 +123,7 @@ def validation(panel: Panel, config: WindowConfig, default: tuple[float, float],
     if not rows:
         raise ValueError(f"no validation window: a series needs {c.length + first} steps, the longest has "
                          f"{max(len(y) for y in panel.values)}")  # fmt: skip
-    return Windows(panel, c, default, horizon_only=True, rows=np.array(rows, dtype=np.int64))
+    return np.array(rows, dtype=np.int64)
 
 
 def digest_of(panel: Panel) -> str:
