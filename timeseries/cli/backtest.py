@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -35,6 +35,8 @@ from .options import (
     Stride,
     Warmup,
     Zone,
+    covariates_of,
+    given,
     guidance_of,
     load,
     panel_for,
@@ -42,14 +44,18 @@ from .options import (
     taken,
 )
 from .results import Results, folder_of, in_training, is_point
-from .systems import untrained
+from .systems import names_of, untrained
 
 if TYPE_CHECKING:
     from ..comparison import Comparison
-    from ..data import Panel
+    from ..data import Split
     from ..forecast import Forecast
 
 __all__ = ["backtest"]
+
+Metric = Literal[
+    "wql_gluonts", "wql_csdi", "wql_exact", "crps_exact", "scaled_crps", "nd", "mae_median", "mase", "msis_95"
+]
 
 
 def backtest(
@@ -71,15 +77,14 @@ def backtest(
     ] = None,
     preset: Annotated[str | None, typer.Option(help="With --refit and --system: settings, as for fit.")] = None,
     context_length: Annotated[int | None, typer.Option(help="With --refit and --system: as for fit.")] = None,
+    covariates: Annotated[str | None, typer.Option(help="With --refit and --system tsdiff-cond: as for fit.")] = None,
     max_steps: MaxSteps = 1000,
-    batch_size: BatchSize = 64,
+    batch_size: BatchSize = None,
     lr: Rate = 1e-3,
     warmup: Warmup = 0,
-    decay: Decay = "constant",
+    decay: Decay = None,
     ema: Ema = 0.999,
-    metric: Annotated[
-        str, typer.Option(help="Score of the comparisons: wql_gluonts, crps_exact, scaled_crps, nd, mase ...")
-    ] = "wql_gluonts",
+    metric: Annotated[Metric, typer.Option(help="Score of the comparisons.")] = "wql_gluonts",
     num_samples: Paths = 100,
     guidance: Guide = None,
     scale: Scale = None,
@@ -106,113 +111,103 @@ def backtest(
       scidiffuse timeseries backtest mine.csv --refit --system tsdiff \\
           --preset daily --windows 3 --out results
     """
+    from ..baselines import standard_baselines
     from ..data import backtest as splits_of
-    from ..data import to_panel
 
     with told():
         folder = folder_of(out)
-        if not refit and (system or preset or context_length):
-            raise ValueError("--system, --preset and --context-length go with --refit")
-        if system is None and (preset or context_length):
-            raise ValueError("--preset and --context-length go with --system")
+        if system is not None and not refit:
+            raise ValueError("--system goes with --refit: without, a trained --model is taken as it is")
+        if system is None and (preset or context_length or covariates):
+            raise ValueError("--preset, --context-length and --covariates go with --refit and --system")
         if system is not None and model is not None:
             raise ValueError("give --model, whose configuration is trained anew, or --system, not both")
         frame = read(data, freq, tz, start, errors)
         if system is not None:
-            panel = to_panel(frame, freq, errors=errors)
-            given = {"context_length": context_length, "prediction_length": horizon, "freq": panel.freq}
-            trained = untrained(system, preset, None, None, **given)
+            panel = panel_for(None, frame, freq, errors)
+            settings = {"context_length": context_length, "prediction_length": horizon, "freq": panel.freq}
+            one = untrained(system, preset, None, None, covariates=names_of(covariates), **settings)
         else:
-            trained = load(model)
-            panel = panel_for(trained.config.freq, frame, freq, errors)
-        h = trained.config.prediction_length if horizon is None else horizon
-        settings: dict[str, Any] = {
-            "max_steps": max_steps,
-            "batch_size": batch_size,
-            "lr": lr,
-            "warmup": warmup,
-            "decay": decay,
-            "ema": ema or None,
-            "seed": seed,
-            "progress": progress,
-        }
-        parts: dict[str, list[Forecast]] = {}
-        histories, actuals, cutoffs, counted = [], [], [], 0
-        for split in splits_of(panel, h, windows, stride, context=trained.config.context_length):
-            cutoffs.append(str(max(split.cutoffs)))
-            typer.echo(
-                f"window {split.window + 1} of {windows}: known up to {cutoffs[-1]}, {len(split.history)} series"
-                + (f", {int(split.cold.sum())} with a short history" if split.cold.any() else "")
-                + (f", {len(split.left_out)} without a value to forecast" if split.left_out else "")
-            )
-            one = type(trained)(trained.config).fit(split.train, **settings) if refit else trained
-            forecast = one.forecast(
-                split.history,
-                h,
-                **taken(
-                    one.forecast,
-                    one.kind,
-                    num_samples=num_samples,
-                    guidance=guidance_of(guidance, scale, one),
-                    sampler=sampler,
-                    steps=steps,
-                    seed=seed + split.window,
-                    progress=progress,
-                ),
-            )
-            counted += 0 if refit else in_training(one, forecast)
-            parts.setdefault(_name(one, num_samples), []).append(forecast.non_negative() if non_negative else forecast)
-            for name, f in _baselines(split.history, h, ets).items():
-                parts.setdefault(name, []).append(f)
-            histories.append(split.history)
-            actuals.append(split.actual)
-        found = _together(parts, histories, actuals, cluster)
-        typer.echo(found.table())
-        comparisons = _compared(found, metric, seed)
-        typer.echo(f"\n{_shown(comparisons, metric)}")
+            one = load(model)
+            panel = panel_for(one.config.freq, frame, freq, errors)
+        h = one.config.prediction_length if horizon is None else horizon
+        known = covariates_of(one.config, frame)
+        training = given(max_steps=max_steps, batch_size=batch_size, lr=lr, warmup=warmup, decay=decay, seed=seed)
+        training["ema"] = ema or None
+        sampling = taken(
+            one.forecast,
+            one.kind,
+            covariates=known,
+            num_samples=num_samples,
+            guidance=guidance_of(guidance, scale, one),
+            sampler=sampler,
+            steps=steps,
+            progress=progress,
+        )
+
+        def forecast(split: Split) -> Forecast:
+            fitted = one
+            if refit:
+                fitted = type(one)(one.config)
+                fitted.fit(split.train, progress=progress, **training, **given(covariates=known))
+            found = fitted.forecast(split.history, h, seed=seed + split.window, **sampling)
+            return found.non_negative() if non_negative else found
+
+        splits, parts = [], []
+        for split in splits_of(panel, h, windows, stride, context=one.config.context_length):
+            typer.echo(_about(split, windows))
+            named = {f"{one.kind}, {num_samples} paths": forecast(split)}
+            parts.append(named | standard_baselines(split.history, h, with_ets=ets))
+            splits.append(split)
+        results = _together(parts, splits, cluster)
+        comparisons = _compared(results, metric, seed)
+        typer.echo(f"{results.table()}\n\n{_shown(comparisons, metric)}")
         if folder is not None:
+            ours = next(iter(results.forecasts.values()))
             facts = {
                 "data": data,
-                "cutoffs": cutoffs,
+                "cutoffs": [str(max(split.cutoffs)) for split in splits],
                 "horizon": h,
                 "stride": h if stride is None else stride,
-                "refit": settings if refit else None,
-                "in_training_period": counted,
-                "model": next(iter(found.forecasts.values())).info,
+                "refit": training if refit else None,
+                "in_training_period": 0 if refit else in_training(one, ours),
+                "model": ours.info,
                 "comparisons": comparisons,
             }
-            typer.echo(f"wrote {_write_forecasts(found, folder / 'forecasts.csv')}")
-            for path in found.write(folder, **facts):
+            typer.echo(f"wrote {_write_forecasts(results, folder / 'forecasts.csv')}")
+            for path in results.write(folder, **facts):
                 typer.echo(f"wrote {path}")
 
 
-def _name(model: Any, num_samples: int) -> str:
-    return f"{model.kind}, {num_samples} paths"
+def _about(split: Split, windows: int) -> str:
+    return (
+        f"window {split.window + 1} of {windows}: known up to {max(split.cutoffs)}, {len(split.history)} series"
+        + (f", {int(split.cold.sum())} with a short history" if split.cold.any() else "")
+        + (f", {len(split.left_out)} without a value to forecast" if split.left_out else "")
+    )
 
 
-def _baselines(history: Panel, h: int, ets: bool | None) -> dict[str, Forecast]:
-    from ..baselines import standard_baselines
-
-    return standard_baselines(history, h, with_ets=ets)
-
-
-def _together(parts: dict[str, list[Forecast]], histories: list[Panel], actuals: list[Any], cluster: str) -> Results:
+def _together(parts: list[dict[str, Forecast]], splits: list[Split], cluster: str) -> Results:
     """All windows as rows; a baseline that some window lacks is left out of all."""
     import numpy as np
 
     from ..data import Panel
     from ..forecast import joined
 
-    for name in [name for name, forecasts in parts.items() if len(forecasts) < len(histories)]:
-        text = f"baseline {name!r} exists in {len(parts.pop(name))} of {len(histories)} windows only: left out"
+    names = dict.fromkeys(name for part in parts for name in part)
+    for name in [name for name in names if not all(name in part for part in parts)]:
+        del names[name]
+        text = f"baseline {name!r} exists in {sum(name in part for part in parts)} of {len(parts)} windows: left out"
         warnings.warn(text, stacklevel=2)
+    histories = [split.history for split in splits]
     history = Panel(
         tuple(u for p in histories for u in p.ids),
         tuple(s for p in histories for s in p.starts),
         tuple(v for p in histories for v in p.values),
         histories[0].freq,
     )
-    return Results({name: joined(f) for name, f in parts.items()}, np.concatenate(actuals), history, cluster)
+    forecasts = {name: joined([part[name] for part in parts]) for name in names}
+    return Results(forecasts, np.concatenate([split.actual for split in splits]), history, cluster)
 
 
 def _compared(found: Results, metric: str, seed: int) -> dict[str, Comparison | str]:
@@ -220,10 +215,6 @@ def _compared(found: Results, metric: str, seed: int) -> dict[str, Comparison | 
     from ..comparison import compare
 
     (name, model), *baselines = found.forecasts.items()
-    able = set(found.scores[name]) - {"nrmse", "mae_coverage", "rmse_mean"}
-    if metric not in {k for k in able if not k.startswith("coverage")}:
-        choice = sorted(k for k in able if not k.startswith("coverage"))
-        raise ValueError(f"--metric {metric}: expected one of {', '.join(choice)}")
     out: dict[str, Comparison | str] = {}
     for other, forecast in baselines:
         try:

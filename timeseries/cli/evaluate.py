@@ -27,6 +27,7 @@ from .options import (
     Steps,
     Stride,
     Zone,
+    covariates_of,
     guidance_of,
     load,
     panel_for,
@@ -80,7 +81,8 @@ def evaluate(
         folder = folder_of(out)
         trained = load(model)
         h = trained.config.prediction_length if horizon is None else horizon
-        panel = panel_for(trained.config.freq, read(data, freq, tz, start, errors), freq, errors)
+        frame = read(data, freq, tz, start, errors)
+        panel = panel_for(trained.config.freq, frame, freq, errors)
         history, actual = rolling(panel, h, windows, stride)
         result = trained.forecast(
             history,
@@ -88,6 +90,7 @@ def evaluate(
             **taken(
                 trained.forecast,
                 trained.kind,
+                covariates=covariates_of(trained.config, frame),
                 num_samples=num_samples,
                 guidance=guidance_of(guidance, scale, trained),
                 sampler=sampler,

@@ -21,6 +21,8 @@ from .options import (
     Start,
     Warmup,
     Zone,
+    covariates_of,
+    given,
     panel_for,
     read,
 )
@@ -64,6 +66,9 @@ def fit(
     d_state: Annotated[int | None, typer.Option(help="State size of tsdiff's S4D layers [default: 64].")] = None,
     layers: Annotated[int | None, typer.Option(help="Residual layers of csdi [default: 4].")] = None,
     heads: Annotated[int | None, typer.Option(help="Attention heads of csdi [default: 8].")] = None,
+    calendar: Annotated[
+        bool | None, typer.Option("--calendar/--no-calendar", help="Calendar features of tsdiff-cond [default: yes].")
+    ] = None,
     guidance_scale: Annotated[
         float | None, typer.Option(help="Strength stored with the model for forecasting [default: 4].")
     ] = None,
@@ -72,10 +77,10 @@ def fit(
     ] = None,
     sampling_steps: Annotated[int | None, typer.Option(help="Network calls stored with the model.")] = None,
     max_steps: MaxSteps = 4000,
-    batch_size: BatchSize = 64,
+    batch_size: BatchSize = None,
     lr: Rate = 1e-3,
     warmup: Warmup = 0,
-    decay: Decay = "constant",
+    decay: Decay = None,
     ema: Ema = 0.999,
     holdout: Annotated[int, typer.Option(help="Last steps of every series that training never sees.")] = 0,
     val_windows: Annotated[int, typer.Option(help="Validation horizons a series, before the holdout.")] = 0,
@@ -121,17 +126,18 @@ def fit(
                 d_state=d_state,
                 layers=layers,
                 heads=heads,
+                calendar=calendar,
                 guidance_scale=guidance_scale,
                 sampler=sampler,
                 sampling_steps=sampling_steps,
             )
+            frame = read(data, freq, tz, start, errors)
             model.fit(
-                panel_for(None, read(data, freq, tz, start, errors), freq, errors),
+                panel_for(None, frame, freq, errors),
+                **given(batch_size=batch_size, decay=decay, covariates=covariates_of(model.config, frame)),
                 max_steps=max_steps,
-                batch_size=batch_size,
                 lr=lr,
                 warmup=warmup,
-                decay=decay,
                 ema=ema or None,
                 holdout=holdout,
                 val_windows=val_windows,

@@ -28,6 +28,7 @@ from .options import (
     Start,
     Steps,
     Zone,
+    covariates_of,
     guidance_of,
     load,
     panel_for,
@@ -98,12 +99,14 @@ def forecast(
         trained = load(model)
         frame = read(data, freq, tz, start, errors)
         panel = panel_for(trained.config.freq, frame, freq, errors)
+        known = covariates_of(trained.config, frame, covariates_file, tz)
         result = trained.forecast(
             panel,
             horizon,
             **taken(
                 trained.forecast,
                 trained.kind,
+                covariates=known,
                 num_samples=num_samples,
                 guidance=guidance_of(guidance, scale, trained),
                 sampler=sampler,
@@ -137,16 +140,19 @@ def _constraints(steer: list[str] | None, walkers: int | None, on_violation: str
 
 def _steered(result: Any) -> list[str]:
     """What steering reports, in lines; none where there was no steering."""
-    report = result.info.get("steering")
-    if report is None:
+    reports = result.info.get("steering")
+    if reports is None:
         return []
+    reports = reports if isinstance(reports, list) else [reports]  # one for each origin of joint models
+    met, moved = sum(r["satisfied"] for r in reports) / len(reports), sum(r["projected"] for r in reports)
     lines = [
-        f"steering towards {', '.join(report['constraints'])}: {100 * report['satisfied']:.4g} % of the paths met it"
-        + (f", {report['projected']} were moved to the nearest that do" if report["projected"] else "")
-        + f" ({report['walkers']} particles a path)"
+        f"steering towards {', '.join(reports[0]['constraints'])}: {100 * met:.4g} % of the paths met it"
+        + (f", {moved} were moved to the nearest that do" if moved else "")
+        + f" ({reports[0]['walkers']} particles a path)"
     ]
-    joint = len(report["log_z"]) < len(result.ids)
-    shown = list(zip(["all series"] if joint else result.ids, report["log_z"], strict=True))
-    for name, log_z in sorted(shown, key=lambda pair: pair[1])[:10]:
-        lines.append(f"  {name}: ln Z = {log_z:.3g}, the model's own probability of it about {math.exp(log_z):.2g}")
-    return lines + ([f"  and {len(shown) - 10} more likely series"] if len(shown) > 10 else [])
+    log_z = [z for r in reports for z in r["log_z"]]
+    names = result.ids if len(log_z) == len(result.ids) else ["all series"] * len(log_z)
+    shown = sorted(zip(names, log_z, strict=True), key=lambda pair: pair[1])
+    for name, z in shown[:10]:
+        lines.append(f"  {name}: ln Z = {z:.3g}, the model's own probability of it about {math.exp(z):.2g}")
+    return lines + ([f"  and {len(shown) - 10} that are more likely"] if len(shown) > 10 else [])

@@ -22,6 +22,7 @@ _FLAGS: dict[str, str | Callable[[re.Match[str]], str]] = {
     r"pass (another )?(freq|start|tz)=": r"give \1--\2",
     r"(name one with|see) (column|tz)=": r"\1 --\2",
     r"""\b(on_violation|errors|regulariser)=['"](\w+)['"]""": lambda m: f"--{m[1].replace('_', '-')} {m[2]}",
+    r"(?<!\()\bcovariates=": "--covariates-file",
     r"\bh=": "--horizon ",
     r"\bQuantileGuidance\b(?!\()": "--guidance quantile",
     r"\bMSEGuidance\b(?!\()": "--guidance mse",

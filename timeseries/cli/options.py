@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ..data import Panel
 
-__all__ = ["guidance_of", "load", "panel_for", "read", "refuse_name", "taken"]
+__all__ = ["covariates_of", "given", "guidance_of", "load", "panel_for", "read", "refuse_name", "taken"]
 
 TABLES = (".csv", ".csv.gz", ".parquet", ".pq")
 PICTURES = (".png", ".svg", ".pdf")
@@ -51,10 +51,13 @@ Seed = Annotated[int, typer.Option(help="Of the noise: same seed, same numbers."
 Progress = Annotated[bool, typer.Option(help="Show a progress bar.")]
 # -- training
 MaxSteps = Annotated[int, typer.Option(help="Optimizer steps in all.")]
-BatchSize = Annotated[int, typer.Option(help="Windows a step, over all processes.")]
+BatchSize = Annotated[int | None, typer.Option(help="Windows a step, over all processes [default: 64; csdi: 16].")]
 Rate = Annotated[float, typer.Option("--lr", help="Learning rate.")]
 Warmup = Annotated[int, typer.Option(help="Steps of linear warm-up.")]
-Decay = Annotated[Literal["constant", "cosine"], typer.Option(help="Learning rate after the warm-up.")]
+Decay = Annotated[
+    Literal["constant", "cosine"] | None,
+    typer.Option(help="Learning rate after the warm-up [default: constant; csdi: cosine]."),
+]
 Ema = Annotated[float, typer.Option(help="Decay of the averaged weights; 0 for none.")]
 # -- output
 Level = Annotated[list[float], typer.Option(help="Central intervals, in percent; may be repeated.")]
@@ -95,6 +98,38 @@ def panel_for(
     return to_model_panel(to_panel(frame, freq, errors=errors), model_freq)
 
 
+def covariates_of(
+    config: Any, frame: pd.DataFrame, file: Path | None = None, tz: str | None = None
+) -> pd.DataFrame | None:
+    """What a model is to be told of the future: its covariates in the data, and in a file, which is right where both
+    have a row. None for a model without.
+
+    Raises:
+        ValueError: the data (and the file) lack columns, or a file was given to a model that has no covariates.
+    """
+    columns = list(getattr(config, "covariates", ()))
+    if not columns:
+        if file is not None:
+            raise ValueError("--covariates-file: this model has no covariates; train one with --covariates")
+        return None
+    import pandas as pd
+
+    from ..data import read_long
+
+    parts = [frame] if set(columns) <= set(frame.columns) else []
+    if file is not None:
+        parts.append(read_long(file, tz=tz))
+    for part in parts or [frame]:
+        lacking = [c for c in columns if c not in part.columns]
+        if lacking:
+            raise ValueError(
+                f"this model has the covariates {', '.join(columns)}: the {'file' if part is not frame else 'data'} "
+                f"lack the columns {', '.join(lacking)}, and have {', '.join(map(str, part.columns))}"
+            )
+    whole = pd.concat([part[["unique_id", "ds", *columns]] for part in parts], ignore_index=True)
+    return whole.drop_duplicates(["unique_id", "ds"], keep="last") if len(parts) > 1 else whole
+
+
 def load(folder: Path | None) -> Any:
     """The model in a folder, of whatever system; the one that ships where there is none."""
     from .. import pretrained
@@ -123,18 +158,24 @@ def guidance_of(kind: str | None, scale: float | None, model: Any) -> Any:
 
     if kind == "mse":
         return MSEGuidance() if scale is None else MSEGuidance(scale)
-    return QuantileGuidance(model.config.guidance_scale if scale is None else scale)
+    return QuantileGuidance(getattr(model.config, "guidance_scale", 1.0) if scale is None else scale)
 
 
-def taken(verb: Callable[..., Any], who: str, **given: Any) -> dict[str, Any]:
+def given(**options: Any) -> dict[str, Any]:
+    """Those options that have a value."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def taken(verb: Callable[..., Any], who: str, **options: Any) -> dict[str, Any]:
     """The arguments that were given (not None), if the verb of this model has them all.
 
     Raises:
         ValueError: it has not; its name and the options are said.
     """
     known: Mapping[str, Any] = inspect.signature(verb).parameters
-    given = {name: value for name, value in given.items() if value is not None}
-    foreign = [f"--{name.replace('_', '-')}" for name in given if name not in known]
+    asked = given(**options)
+    words = {"guidance": "--guidance or --scale"}
+    foreign = [words.get(name, f"--{name.replace('_', '-')}") for name in asked if name not in known]
     if foreign:
         raise ValueError(f"{who} models have no {', '.join(foreign)}: leave out what they do not take")
-    return given
+    return asked

@@ -8,7 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .messages import told
-from .options import TABLES, Freq, Model, OnError, Seed, Start, Zone, load, panel_for, read, refuse_name, taken
+from .options import (
+    TABLES,
+    Freq,
+    Method,
+    Model,
+    OnError,
+    Progress,
+    Seed,
+    Start,
+    Zone,
+    load,
+    panel_for,
+    read,
+    refuse_name,
+    taken,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,12 +43,14 @@ def sample(
         list[str] | None,
         typer.Option(help="Real data (file or name; may be repeated): print how good the windows are beside them."),
     ] = None,
+    sampler: Method = None,
     steps: Annotated[int | None, typer.Option(help="Network calls; all of the model's by default.")] = None,
     freq: Freq = None,
     tz: Zone = None,
     start: Start = None,
     errors: OnError = "raise",
     seed: Seed = 0,
+    progress: Progress = True,
 ) -> None:
     """Draw synthetic windows of series.
 
@@ -51,41 +68,45 @@ def sample(
         if n < 1:
             raise ValueError(f"-n must be at least 1, got {n}")
         trained = load(model)
-        if not hasattr(trained, "sample"):
-            raise ValueError(f"{trained.kind} models do not synthesise: use a tsdiff model")
+        if getattr(trained.config, "covariates", ()):
+            raise ValueError("this model has covariates, which its windows need: draw them from Python")
         panel = None
         if report:
             panel = panel_for(trained.config.freq, read(report, freq, tz, start, errors), freq, errors)
-        windows = trained.sample(n, **taken(trained.sample, trained.kind, steps=steps, seed=seed))
+            if trained.config.scaler not in ("mean_abs", "standard"):
+                raise ValueError(f"--report is for windows scaled by their context, not for {trained.kind} models")
+        asked = {"sampler": sampler, "steps": steps, "seed": seed, "progress": progress}
+        windows = trained.sample(n, **taken(trained.sample, trained.kind, **asked))
         if out is not None:
-            typer.echo(f"wrote {_write(windows, trained.config, out)}")
+            typer.echo(f"wrote {_write(windows, trained, out)}")
         if panel is not None:
             typer.echo(_report(windows, trained, panel, seed))
 
 
-def _write(windows: np.ndarray, config: Any, path: Path) -> Path:
-    """Windows (n, L) as a file that appears when it is complete."""
+def _write(windows: np.ndarray, trained: Any, path: Path) -> Path:
+    """Windows (n, L), or (n, K, L) of K joint series, as a file that appears when it is complete."""
     import numpy as np
     import pandas as pd
 
     from ..data import write_long
     from ..data.files import replacing
 
+    config, joint = trained.config, windows.ndim == 3
+    names = [str(u) for u in trained.ids] if joint else []
     if not path.name.lower().endswith(".npz"):
-        n, length = windows.shape
-        frame = pd.DataFrame(
-            {"window": np.repeat(np.arange(n), length), "step": np.tile(np.arange(length), n), "y": windows.ravel()}
-        )
+        index = [range(len(windows)), *([names] if joint else []), range(windows.shape[-1])]
+        columns = ["window", *(["unique_id"] if joint else []), "step"]
+        frame = pd.MultiIndex.from_product(index, names=columns).to_frame(index=False).assign(y=windows.ravel())
         return write_long(frame, path)
+    arrays: dict[str, Any] = {
+        "windows": windows,
+        "context_length": np.array(config.context_length),
+        "prediction_length": np.array(config.prediction_length),
+        "freq": np.array(config.freq or ""),
+        "scaler": np.array(config.scaler),
+    } | ({"unique_id": np.array(names)} if joint else {})
     with replacing(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(
-            file,
-            windows=windows,
-            context_length=np.array(config.context_length),
-            prediction_length=np.array(config.prediction_length),
-            freq=np.array(config.freq or ""),
-            scaler=np.array(config.scaler),
-        )
+        np.savez_compressed(file, **arrays)
     return path
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+from .options import given
+
 __all__ = ["PRESETS", "lags_of", "names_of", "untrained"]
 
 #: Words for presets -> the frequency alias they stand for; an alias or the name of a published data set is taken, too.
@@ -41,12 +43,12 @@ def names_of(text: str | None) -> tuple[str, ...] | None:
     return names
 
 
-def untrained(name: str, preset: str | None, size: str | None, lags: str | None, **given: Any) -> Any:
+def untrained(name: str, preset: str | None, size: str | None, lags: str | None, **options: Any) -> Any:
     """A model to be trained.
 
     Args:
         name: of the system. preset, size: of :mod:`..presets`. lags: as :func:`lags_of` reads them.
-        given: fields of the system's configuration; None where the preset or the default decides.
+        options: fields of the system's configuration; None where the preset or the default decides.
 
     Raises:
         ValueError: a setting that the system does not have, a preset that does not exist, a size without a preset, or a
@@ -56,8 +58,9 @@ def untrained(name: str, preset: str | None, size: str | None, lags: str | None,
 
     cls = system(name)
     known = {f.name for f in fields(cls.config_class)}
-    chosen = {k: v for k, v in given.items() if v is not None}
-    foreign = [f"--{k.replace('_', '-')}" for k in chosen if k not in known]
+    chosen = given(**options)
+    words = {"prediction_length": "--horizon"}
+    foreign = [words.get(k, f"--{k.replace('_', '-')}") for k in chosen if k not in known]
     foreign += ["--lags"] if lags is not None and "lags" not in known else []
     if foreign:
         raise ValueError(f"--system {name} has no {', '.join(foreign)}: leave out what it does not take")
@@ -70,9 +73,6 @@ def untrained(name: str, preset: str | None, size: str | None, lags: str | None,
     try:
         return cls(cls.config_class.preset(PRESETS.get(preset, preset), size or "small", **chosen))
     except ValueError as error:
-        words = (
-            f"; or one of the words {', '.join(PRESETS)}"
-            if "no preset" in str(error) or "unknown" in str(error)
-            else ""
-        )
-        raise ValueError(f"--preset {preset}: {error}{words}") from error
+        lacking = "no preset" in str(error) or "unknown" in str(error)
+        hint = f"; or one of the words {', '.join(PRESETS)}" if lacking else ""
+        raise ValueError(f"--preset {preset}: {error}{hint}") from error

@@ -47,23 +47,6 @@ def test_diebold_mariano_where_there_are_origins_enough(data, call, quick, tmp_p
     assert 0 <= told["test"]["p_value"] <= 1 and "forecast origins" in told["how"]
 
 
-def test_refit_trains_on_what_lies_before_each_cutoff(data, call, quick, trained, tmp_path, monkeypatch):
-    seen = []
-    usual = ts.TSDiff.fit
-
-    def fit(self, panel, **settings):
-        seen.append((max(panel.end(i) for i in range(len(panel))), settings["max_steps"], self.config))
-        return usual(self, panel, **settings)
-
-    monkeypatch.setattr(ts.TSDiff, "fit", fit)
-    training = ["--refit", "--max-steps", 100, "--batch-size", 8, "--lr", "0.01", "--ema", "0.9"]
-    call("backtest", data, *quick, *training, "--windows", 2, "--out", tmp_path)
-    told = json.loads((tmp_path / "metrics.json").read_text())
-    assert [str(end) for end, _, _ in seen] == told["cutoffs"] and [n for _, n, _ in seen] == [100, 100]
-    assert all(config == load_model(trained).config for *_, config in seen)
-    assert told["refit"]["lr"] == 0.01 and told["in_training_period"] == 0
-
-
 def test_refit_of_a_system_takes_the_presets_of_fit(data, call, monkeypatch):
     class Stop(RuntimeError):
         pass
@@ -79,8 +62,8 @@ def test_refit_of_a_system_takes_the_presets_of_fit(data, call, monkeypatch):
 
 def test_what_is_refused(data, call, quick, trained):
     words = ["backtest", data, "--no-progress"]
-    assert "go with --refit" in call(*words, "--system", "tsdiff", code=1)
-    assert "go with --system" in call(*words, "--refit", "--preset", "daily", code=1)
+    assert "goes with --refit" in call(*words, "--system", "tsdiff", code=1)
+    assert "go with --refit and --system" in call(*words, "--refit", "--preset", "daily", code=1)
     assert "not both" in call(*words, "--refit", "--system", "tsdiff", "--model", trained, code=1)
     assert "needed: take fewer windows" in call(*words, *quick, "--windows", 60, code=1)
-    assert "--metric best: expected one of" in call(*words, *quick, "--windows", 1, "--metric", "best", code=1)
+    assert "scaled_crps" in call(*words, "--metric", "best", code=2)

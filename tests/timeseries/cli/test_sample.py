@@ -24,7 +24,7 @@ def test_windows_in_both_files(tmp_path, call, trained):
 
 
 def test_report_tells_real_windows_from_noise(data, call, trained):
-    lines = call("sample", "-n", 200, "--model", trained, "--steps", 20, "--report", data).splitlines()
+    lines = call("sample", "-n", 200, "--model", trained, "--steps", 20, "--no-progress", "--report", data).splitlines()
     header = lines[0].split()
     assert header[:3] == ["lps_ridge", "low95", "high95"]
     value = {line.rsplit(maxsplit=4)[0]: float(line.split()[-4]) for line in lines[1:4]}
