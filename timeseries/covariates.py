@@ -163,18 +163,22 @@ def read_known(frame: Any, columns: Sequence[str], what: str = "covariates=") ->
     values = np.empty((len(frame), len(columns)))
     for k, c in enumerate(columns):
         column = frame[c]
-        values[:, k] = numbers(column.astype(float) if column.dtype == bool else column, c, names)[0]
+        flag = pd.api.types.is_bool_dtype(column)
+        values[:, k] = numbers(column.astype("Float64") if flag else column, c, names)[0]
     infinite = np.isinf(values)
     if infinite.any():
         row, k = (int(v) for v in np.argwhere(infinite)[0])
         raise ValueError(f"the covariate {columns[k]!r} of series {names.iloc[row]!r} is infinite at {times[row]}")
+    which, ids = pd.factorize(names)
+    order = np.lexsort((times.asi8, which))
+    bounds = np.searchsorted(which[order], np.arange(len(ids) + 1))
     series: dict[Any, tuple[Any, np.ndarray]] = {}
-    for u, rows in names.groupby(names, sort=False).indices.items():
-        rows = rows[np.argsort(times[rows].asi8, kind="stable")]
-        own = times[rows]
+    for k, u in enumerate(ids):
+        rows = order[bounds[k] : bounds[k + 1]]
+        own, u = times[rows], u.item() if isinstance(u, np.generic) else u
         if own.has_duplicates:
             raise ValueError(f"{what}: series {u!r} has two rows at {own[own.duplicated()][0]}: one value a step")
-        series[u.item() if isinstance(u, np.generic) else u] = (own, values[rows])
+        series[u] = (own, values[rows])
     return Known(tuple(columns), series)
 
 

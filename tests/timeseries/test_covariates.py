@@ -43,6 +43,19 @@ def test_values_land_on_their_steps_whatever_the_order_of_rows_and_columns():
     assert known.columns == COLUMNS
 
 
+def test_flags_and_names_of_any_type():
+    df = frame()
+    panel = ts.to_panel(df)
+    for change in ({"holiday": df["holiday"].astype("boolean")}, {"unique_id": df["unique_id"].astype("category")}):
+        assert read_known(df.assign(**change), COLUMNS).on(panel, 1, 0, 4)[:, 1].tolist() == [1, 0, 0, 1]
+    flags = df["holiday"].astype("boolean")
+    flags[50] = pd.NA
+    with pytest.raises(ValueError, match="'holiday' of series 'b' has no value at 2024-01-01 02:00:00"):
+        read_known(df.assign(holiday=flags), COLUMNS).on(panel, 1, 0, 48)
+    numbered = df.assign(unique_id=df["unique_id"].map({"a": 7, "b": 3}))
+    assert read_known(numbered, COLUMNS).on(ts.to_panel(numbered), 1, 0, 1)[0, 0] == 200
+
+
 def test_rows_between_the_steps_are_not_read_and_series_may_have_other_rows():
     df = frame()
     panel = ts.to_panel(df)
