@@ -1,9 +1,126 @@
-"""Molecules, graphs and biological sequences.
+"""Molecules, graphs and biological sequences: data, and what scores them.
 
-Not built yet: this package holds the place of the wing, and every public name asked of it raises
-`NotImplementedError`.
+>>> from scidiffuse import molecules as mo
+>>> graphs = mo.load("qm9", limit=1000)                           # or mo.read_smiles("mine.csv", "CNOF", max_atoms=9)
+>>> part = mo.random_split(graphs, seed=0); train = graphs[part.train]
+>>> train.X.shape, train.A.shape, train.mask.shape                   # (B, N, F), (B, N, N), (B, N)
+>>> train.to_smiles()[:3]
+
+Nothing heavy is imported until a name is used. Molecules need RDKit, tables pandas, and so on: all of them come with
+``pip install "scidiffuse[molecules]"``. No generative model is built yet.
 """
 
-from .. import _unbuilt
+from __future__ import annotations
 
-__getattr__ = _unbuilt(__name__)
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .data import (
+        Atoms,
+        Graphs,
+        Reaction,
+        Sequences,
+        Split,
+        Standardise,
+        check_leak,
+        duplicates,
+        from_adjacency,
+        from_mols,
+        from_networkx,
+        from_pyg,
+        from_smiles,
+        from_strings,
+        load,
+        qm9_atoms,
+        qm9_graphs,
+        random_split,
+        read,
+        read_fasta,
+        read_geom,
+        read_reactions,
+        read_sdf,
+        read_smiles,
+        read_tudataset,
+        read_xyz,
+        scaffold_split,
+    )
+
+# module -> its public names; a module without names is only reached as an attribute (`molecules.registry`)
+_WHERE: dict[str, tuple[str, ...]] = {
+    "data": (
+        "Atoms",
+        "Graphs",
+        "Reaction",
+        "Sequences",
+        "Split",
+        "Standardise",
+        "check_leak",
+        "duplicates",
+        "from_adjacency",
+        "from_mols",
+        "from_networkx",
+        "from_pyg",
+        "from_smiles",
+        "from_strings",
+        "load",
+        "qm9_atoms",
+        "qm9_graphs",
+        "random_split",
+        "read",
+        "read_fasta",
+        "read_geom",
+        "read_reactions",
+        "read_sdf",
+        "read_smiles",
+        "read_tudataset",
+        "read_xyz",
+        "scaffold_split",
+    ),
+    "registry": (),
+}
+_MODULE = {name: module for module, names in _WHERE.items() for name in names}
+
+__all__ = [
+    "Atoms",
+    "Graphs",
+    "Reaction",
+    "Sequences",
+    "Split",
+    "Standardise",
+    "check_leak",
+    "duplicates",
+    "from_adjacency",
+    "from_mols",
+    "from_networkx",
+    "from_pyg",
+    "from_smiles",
+    "from_strings",
+    "load",
+    "qm9_atoms",
+    "qm9_graphs",
+    "random_split",
+    "read",
+    "read_fasta",
+    "read_geom",
+    "read_reactions",
+    "read_sdf",
+    "read_smiles",
+    "read_tudataset",
+    "read_xyz",
+    "scaffold_split",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULE:
+        value = getattr(importlib.import_module(f".{_MODULE[name]}", __name__), name)
+        globals()[name] = value
+        return value
+    if name in _WHERE:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WHERE, *__all__})

@@ -1,0 +1,113 @@
+"""Opening files, plain or gzipped, and replacing them at once."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["existing", "load_arrays", "read_lines", "read_text", "replacing", "save_arrays", "write_text"]
+
+
+def existing(path: str | Path) -> Path:
+    """``path``, which must be there.
+
+    Raises:
+        FileNotFoundError: it is not.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no file {path}")
+    return path
+
+
+def read_lines(path: str | Path) -> Iterator[str]:
+    """The lines of a text file without their ends, unzipped where its name ends in ``.gz``; never the whole in memory.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: a damaged gzip, or no text.
+    """
+    path = existing(path)
+    opener: Any = gzip.open if path.name.lower().endswith(".gz") else open
+    try:
+        with opener(path, "rt", encoding="utf-8-sig", errors="strict") as file:
+            for line in file:
+                yield line.rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name} is no UTF-8 text ({error.reason} at byte {error.start})") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path.name} is damaged, or no gzip file: {error}; fetch it again") from error
+
+
+def read_text(path: str | Path) -> str:
+    """The whole text of a file, as :func:`read_lines`."""
+    return "\n".join(read_lines(path))
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` to write to, which takes its place when the block ends well.
+
+    A block that fails, or a process that is killed, leaves what was there before.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write text at once, gzipped where the name ends in ``.gz`` (the same text gives the same bytes)."""
+    path = Path(path)
+    content = text.encode()
+    with replacing(path) as partial:
+        partial.write_bytes(gzip.compress(content, mtime=0) if path.name.lower().endswith(".gz") else content)
+    return path
+
+
+def save_arrays(path: str | Path, kind: str, arrays: dict[str, np.ndarray]) -> Path:
+    """Write a compressed ``.npz`` at once, with its ``kind`` inside.
+
+    Raises:
+        ValueError: another suffix.
+    """
+    path = Path(path)
+    if path.suffix != ".npz":
+        raise ValueError(f"{path.name}: expected a name that ends in .npz")
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, kind=np.asarray(kind), **arrays)
+    return path
+
+
+def load_arrays(path: str | Path, kind: str = "") -> dict[str, np.ndarray]:
+    """The arrays of an ``.npz``; pickled ones are refused.
+
+    Args:
+        path: the file. kind: what :func:`save_arrays` must have written into it; ``""`` takes any file.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: damaged, pickled, or of another kind.
+    """
+    path = existing(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise ValueError(f"{path.name} cannot be read: {error}; expected an .npz of numbers and text") from error
+    came = str(arrays.pop("kind", ""))
+    if kind and came != kind:
+        raise ValueError(f"{path.name} holds {came or 'no'!r}, expected {kind!r}")
+    return arrays
