@@ -33,7 +33,8 @@ posterior sd, and the ratio of sd to the posterior's are, without and with it:
 *Noise* of path j of window w of series i depends on (seed, i, w, j) alone: neither on the size of batches nor on the
 other series.
 
-The mechanics ask for nothing but a way to complete windows: see :class:`Batch` and :func:`fill_gaps`.
+The mechanics (:func:`fill_gaps`) ask for nothing but a way to complete a :class:`Batch` of windows: :func:`guided` for
+unconditional models, :func:`conditional` for those that are told what is observed.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ from .imputation import runs
 from .window_config import Sampling
 from .windows import TINY, Scaler, context_scale
 
-__all__ = ["Batch", "Spot", "Task", "fill_gaps", "guided", "joined", "plan"]
+__all__ = ["Batch", "Spot", "Task", "conditional", "fill_gaps", "guided", "joined", "plan"]
 
 #: A series with fewer observations is imputed with a warning.
 HANDFUL = 10
@@ -201,7 +202,8 @@ def fill_gaps(
 
     Args:
         panel: NaN = missing.
-        complete: samples of windows, of the shape of :attr:`Batch.values`, that agree with what is observed.
+        complete: samples of windows, (windows * S, L, 1 or more), that agree with what is observed; the first channel
+            counts.
         length, lags, scaler, default: of the model.
         max_batch: about so many paths are handed to `complete` together, always those of whole windows.
 
@@ -315,7 +317,7 @@ def _cut(
 
 def _paste(x: Tensor, batch: Batch, paths: Sequence[np.ndarray | None]) -> None:
     """Put the pieces of completed windows into the paths, in the data's unit."""
-    if x.shape != batch.values.shape:
+    if x.shape[:2] != batch.values.shape[:2] or x.ndim != 3:
         raise ValueError(f"expected samples {tuple(batch.values.shape)}, got {tuple(x.shape)}")
     steps = x[..., 0].double().numpy().reshape(len(batch.tasks), batch.paths, -1)
     for task, window in zip(batch.tasks, steps, strict=True):
@@ -400,5 +402,35 @@ def guided(
         )
         assert isinstance(result.x, Tensor)
         return joined(result.x, batch.values, batch.observed) if join else result.x
+
+    return complete
+
+
+def conditional(
+    denoiser: Denoiser,
+    condition: Callable[[Batch], dict[str, Tensor]],
+    sampler: Sampling,
+    steps: int,
+    max_batch: int | None,
+    join: bool = True,
+) -> Callable[[Batch], Tensor]:
+    """How a conditional model of one channel completes windows: by plain sampling, told `condition(batch)`."""
+    schedule = denoiser.schedule
+    if not isinstance(schedule, DiscreteBetas):
+        raise TypeError(f"expected the schedule of a table of betas, got {schedule!r}")
+    grid = grids.discrete(schedule, steps, "trailing")
+
+    def complete(batch: Batch) -> Tensor:
+        result = sample(
+            denoiser,
+            DDIM() if sampler == "ddim" else DDPM(),
+            grid,
+            shape=(*batch.values.shape[:2], 1),
+            condition=condition(batch),
+            noise=batch.noise,
+            max_batch=max_batch,
+        )
+        assert isinstance(result.x, Tensor)
+        return joined(result.x, batch.values[..., :1], batch.observed[..., :1]) if join else result.x
 
     return complete

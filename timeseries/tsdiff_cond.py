@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -48,6 +49,8 @@ from .constraints import Steering
 from .covariates import Exogenous, Known, Standard, read_known
 from .data import Panel, _pandas, to_model_panel
 from .forecast import Forecast
+from .imputation import Imputation
+from .impute import Batch, conditional, fill_gaps
 from .steering import OnViolation
 from .tsdiff_cond_config import Sampling, TSDiffCondConfig, features_of, known_of
 from .tsdiff_cond_windows import CondWindows, HidingWindows, condition_of
@@ -310,6 +313,77 @@ class TSDiffCond(WindowModel):
             info={"model": KIND},
             progress=progress,
         )
+
+    def impute(
+        self,
+        df: pd.DataFrame | Panel,
+        *,
+        covariates: pd.DataFrame | None = None,
+        num_samples: int = 100,
+        sampler: Sampling | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        max_batch: int | None = 256,
+        join: bool = True,
+        progress: bool = False,
+    ) -> Imputation:
+        """Sample what may have been at every missing step (NaN) of every series, of any length, in independent paths.
+
+        Where windows lie and how they follow one another: as for `TSDiff.impute`, see :mod:`.impute`.
+
+        Args:
+            df: long frame or panel; a frame must have the model's frequency by itself.
+            covariates: long frame with the model's covariates at every step, where `df` does not hold them.
+            num_samples, sampler, steps, seed, max_batch, progress: as for `forecast`.
+            join: let every gap begin and end at the observations around it: what the model misses there is interpolated
+                over the gap. False: as the model says.
+
+        Raises:
+            RuntimeError: not trained.
+            ValueError: bad data, a series without one observation (named), another frequency, covariates that are
+                missing or have holes, settings out of range.
+
+        Warns:
+            UserWarning: the model never saw a horizon in training (``missing`` other than "mixed"); a series has fewer
+                than 10 observations, or shows one constant around a gap, with which the gap is then filled.
+        """
+        denoiser, c = self._trained(), self.config
+        panel = to_model_panel(df, c.freq or "h")
+        sampler, steps = sampling_of(c, sampler, steps)
+        if c.missing != "mixed":
+            warnings.warn(
+                f"this model was trained with missing={c.missing!r}, which always hides the horizon: it has learned to "
+                "forecast, not to fill gaps from both sides; train with missing='mixed'",
+                stacklevel=2,
+            )
+        exogenous = self._exogenous(self._read(df, covariates))
+
+        def condition(batch: Batch) -> dict[str, Tensor]:
+            spans = [(t.series, t.spot.start, t.spot.start + c.length) for t in batch.tasks]
+            known = np.stack([exogenous.on(panel, *span) for span in spans])
+            return self._condition(batch.values, batch.observed, known.repeat(num_samples, axis=0))
+
+        paths = fill_gaps(
+            panel,
+            conditional(denoiser, condition, sampler, steps, max_batch, join),
+            length=c.length,
+            lags=lags_of(c),
+            scaler=c.scaler,
+            default=self.default,
+            num_samples=num_samples,
+            seed=seed,
+            max_batch=max_batch,
+            progress=progress,
+        )
+        info = {
+            "model": KIND,
+            "sampler": sampler,
+            "steps": steps,
+            "join": join,
+            "num_samples": num_samples,
+            "seed": seed,
+        }
+        return Imputation.completing(panel, paths, num_samples, KIND, True, info)
 
     def refine(self, *_: Any, **__: Any) -> NoReturn:
         """Not defined: the prior of refinement is an unconditional model.
