@@ -30,6 +30,10 @@ posterior sd, and the ratio of sd to the posterior's are, without and with it:
     0.98                 0.75  0.07     1.34  0.90
     1.6, -0.8            1.02  0.59     1.50  1.13
 
+Under quantile guidance (scale 4, 24 series of the third process) the CRPS of the gap, over that of the posterior, is
+1.31 without and 1.02 with it; for a gap of 24, 1.14 and 1.09; for the second process, where little is to be joined,
+1.02 and 1.09. Joining also takes out of short gaps most of what the levels of the paths put there.
+
 *Noise* of path j of window w of series i depends on (seed, i, w, j) alone: neither on the size of batches nor on the
 other series.
 
