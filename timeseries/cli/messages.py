@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ EXPECTED = (ValueError, TypeError, OSError, RuntimeError, ImportError)
 
 #: What messages say to Python users, as patterns, and what it is called here.
 _FLAGS: dict[str, str | Callable[[re.Match[str]], str]] = {
+    r" \(the paths are in the error's \.forecast\)": "",
     r"pass resume=True": "add --resume",
     r"pass (another )?(freq|start|tz)=": r"give \1--\2",
     r"(name one with|see) (column|tz)=": r"\1 --\2",
@@ -73,5 +73,3 @@ def told() -> Iterator[None]:
         except KeyboardInterrupt as error:
             typer.echo("interrupted", err=True)
             raise typer.Exit(130) from error
-        finally:
-            sys.stdout.flush()
