@@ -25,8 +25,10 @@ if TYPE_CHECKING:
         seasonal_naive_paths,
         standard_baselines,
     )
+    from .calendar import calendar_features, calendar_names
     from .comparison import block_bootstrap, compare, diebold_mariano, relative_score, win_counts
     from .constraints import Aggregate, Bounds, Capacity, NonNegative, Reward, Scenario, Total
+    from .csdi import CSDI, CSDIConfig
     from .data import (
         Panel,
         backtest,
@@ -44,8 +46,10 @@ if TYPE_CHECKING:
         write_gluonts,
         write_long,
     )
+    from .fills import brownian_bridge, carry_forward, interpolate, seasonal_fill
     from .forecast import Forecast, NormalForecast, actuals, evaluate, rolling
     from .guidance import DivergenceError, MSEGuidance, QuantileGuidance
+    from .imputation import Imputation
     from .metrics import (
         Score,
         coverage,
@@ -68,11 +72,14 @@ if TYPE_CHECKING:
         skill,
         wql,
     )
+    from .missing import hidden, hide
+    from .models import load_model
     from .oracle import GaussianAR
-    from .plots import fan_chart, reliability
+    from .plots import fan_chart, gap_chart, pit_plot, reliability
     from .refine import Refinement
     from .steering import ConstraintError
     from .tsdiff import TSDiff, TSDiffConfig
+    from .tsdiff_cond import TSDiffCond, TSDiffCondConfig
 
 _WHERE = {
     "baselines": (
@@ -129,19 +136,29 @@ _WHERE = {
         "skill",
         "wql",
     ),
-    "plots": ("fan_chart", "reliability"),
+    "plots": ("fan_chart", "gap_chart", "pit_plot", "reliability"),
     "tsdiff": ("TSDiff", "TSDiffConfig"),
+    "calendar": ("calendar_features", "calendar_names"),
+    "csdi": ("CSDI", "CSDIConfig"),
+    "fills": ("brownian_bridge", "carry_forward", "interpolate", "seasonal_fill"),
+    "imputation": ("Imputation",),
+    "missing": ("hidden", "hide"),
+    "models": ("load_model",),
+    "tsdiff_cond": ("TSDiffCond", "TSDiffCondConfig"),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 
 __all__ = [
+    "CSDI",
     "Aggregate",
     "Bounds",
+    "CSDIConfig",
     "Capacity",
     "ConstraintError",
     "DivergenceError",
     "Forecast",
     "GaussianAR",
+    "Imputation",
     "MSEGuidance",
     "NonNegative",
     "NormalForecast",
@@ -152,13 +169,19 @@ __all__ = [
     "Scenario",
     "Score",
     "TSDiff",
+    "TSDiffCond",
+    "TSDiffCondConfig",
     "TSDiffConfig",
     "Total",
     "actuals",
     "backtest",
     "benchmark",
     "block_bootstrap",
+    "brownian_bridge",
+    "calendar_features",
+    "calendar_names",
     "canonical_freq",
+    "carry_forward",
     "check_leak",
     "compare",
     "coverage",
@@ -173,15 +196,21 @@ __all__ = [
     "fan_chart",
     "from_gluonts",
     "from_wide",
+    "gap_chart",
+    "hidden",
+    "hide",
     "infer_freq",
+    "interpolate",
     "linear_predictive_score",
     "load",
+    "load_model",
     "mase",
     "msis",
     "nd",
     "per_horizon",
     "pit",
     "pit_histogram",
+    "pit_plot",
     "predictive_score",
     "pretrained",
     "random_walk",
@@ -194,6 +223,7 @@ __all__ = [
     "scaled_windows",
     "scores",
     "season_length",
+    "seasonal_fill",
     "seasonal_naive",
     "seasonal_naive_intervals",
     "seasonal_naive_paths",
