@@ -6,7 +6,9 @@ NeurIPS 2021.
 *Process.* The unknown cells of a table of K series and L steps are a clean sample x0, the known ones a condition. With
 50 betas whose square roots are evenly spaced, x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) n, and a network
 (:mod:`.networks`) that attends over time and over series predicts n from x_t on the unknown cells, the values of the
-known ones, and which cells those are. Sampling is plain ancestral sampling (or DDIM): no guidance, one call a step.
+known ones, and which cells those are. Sampling is plain ancestral sampling (or DDIM): no guidance, one call a step. The
+50 published steps are coarse: with a perfect network for N(0, 1) they end at a standard deviation of 0.94 (DDIM at
+0.97); the tests compute that in closed form.
 
 *Training.* Of every window some observed cells are hidden and asked for (:mod:`.csdi_data`); the loss is the mean of
 |n - eps(x_t, t)|^2 over these targets alone. What is missing in the data is never a target.
@@ -23,6 +25,9 @@ windows (published: the mean over all targets of a batch, in which windows with 
 exponential moving average of the weights and a cosine decay of the learning rate (published: none, and two steps down);
 one mixture of strategies for all tasks; softmax attention throughout (the published forecasts use a linear
 approximation; here memory does not grow with the square of L or K anyway).
+
+*Order.* The place of a cell in the window enters a layer behind its attention: a model of one layer sees what was
+observed, but not when.
 
 *Scores.* What the paper calls CRPS is the weighted quantile loss at 19 levels with interpolated quantiles,
 ``wql(..., method="csdi")``: no number to be set beside another definition's.
@@ -50,6 +55,7 @@ from .imputation import Imputation
 from .networks import CSDINetwork
 from .steering import OnViolation, Steered, chosen, report_violation, settle
 from .tsdiff_inputs import check_horizon, remind
+from .walks import check_steering
 from .window_config import Sampling
 from .window_model import WindowModel
 
@@ -215,16 +221,12 @@ class CSDI(WindowModel):
         who = who_of(names, scales)
         h = check_horizon(h, cast("Any", c))
         groups = _groups(len(names), max_features)
-        if on_violation not in ("raise", "warn", "project"):
-            raise ValueError(f"on_violation must be 'raise', 'warn' or 'project', got {on_violation!r}")
-        if steer is not None and (isinstance(walkers, bool) or not isinstance(walkers, int) or walkers < 2):
-            raise ValueError(f"steering chooses each path from several particles: walkers >= 2, got {walkers!r}")
+        check_steering(num_samples, steer, walkers, on_violation)
         if steer is not None and len(groups) > 1:
             raise ValueError(
                 f"steering needs all {len(names)} series in one table: leave out max_features={max_features}, or "
                 "forecast fewer series"
             )
-        _check_count(num_samples)
         run = Run.of(denoiser, self.schedule, c, sampler, steps, seed, max_batch, progress)
         context = c.length - h
         remind(panel, context, self.trained_until)
@@ -333,7 +335,7 @@ class CSDI(WindowModel):
         denoiser, c, scales = self._trained(), self.config, self._scales()
         panel = to_model_panel(df, c.freq or "h")
         who = who_of(panel.ids, scales)
-        _check_count(num_samples)
+        check_steering(num_samples, None, 2, "raise")
         for k, (u, y) in enumerate(zip(panel.ids, panel.values, strict=True)):
             if u in panel.ids[:k]:
                 raise ValueError(f"series {u!r} comes more than once: impute one row a series")
@@ -403,11 +405,6 @@ class _Ask:
     names: tuple[Any, ...]
     walkers: int
     on_violation: OnViolation
-
-
-def _check_count(num_samples: int) -> None:
-    if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1, got {num_samples!r}")
 
 
 def _groups(series: int, largest: int | None) -> list[np.ndarray]:

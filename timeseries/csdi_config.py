@@ -38,7 +38,8 @@ class CSDIConfig:
         features_per_step: a training window shows at most so many series, drawn anew each time. 64, as the paper does
             for hundreds of series; fewer series are always all shown.
         channels: width of the network, 64 in the paper.
-        layers: residual layers, 4 in the paper.
+        layers: residual layers, 4 in the paper. The place in the window enters behind the attention of a layer: 2 at
+            least, where the order in time matters.
         heads: of attention, 8 in the paper.
         feedforward: width inside the encoder layers, 64 in the paper.
         embedding: features of the diffusion-step embedding, 128 in the paper.

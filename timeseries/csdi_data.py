@@ -192,12 +192,12 @@ def split(
     """
     given = seen.copy()
     if strategy == "historical" and pattern is not None:
-        given &= pattern
+        given = seen & pattern
     elif strategy == "forecast":
         given[:, seen.shape[1] - horizon :] = False
     elif strategy == "blocks":
         series, steps = seen.shape
-        hit = rng.random(series) < rng.random()
+        hit = rng.random((series,)) < rng.random()
         hit[rng.integers(series)] = True
         for k in np.flatnonzero(hit):
             length = int(rng.integers(1, steps + 1))

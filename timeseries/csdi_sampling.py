@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from .csdi_config import CSDIConfig
 from .csdi_data import Aligned, Scales
 from .steering import Target
 from .tsdiff_inputs import Inputs
+from .walks import sampling_of
 from .window_config import Sampling
 
 __all__ = ["JointTarget", "Origin", "Run", "fill", "origins"]
@@ -78,16 +79,10 @@ class Run:
         Raises:
             ValueError: an unknown sampler, or a batch of no paths. The number of steps is checked by the grid.
         """
-        c = config
-        if steps is None and sampler in (None, c.sampler):
-            steps = c.sampling_steps
-        sampler = c.sampler if sampler is None else sampler
-        if sampler not in ("ddim", "ddpm"):
-            raise ValueError(f"sampler must be 'ddim' or 'ddpm', got {sampler!r}")
+        kind, calls = sampling_of(cast("Any", config), sampler, steps)
         if max_batch is not None and (isinstance(max_batch, bool) or not isinstance(max_batch, int) or max_batch < 1):
             raise ValueError(f"max_batch must be a positive integer or None, got {max_batch!r}")
-        steps = (min(20, c.timesteps) if sampler == "ddim" else c.timesteps) if steps is None else steps
-        return cls(denoiser, schedule, sampler, steps, seed, max_batch, progress)
+        return cls(denoiser, schedule, kind, calls, seed, max_batch, progress)
 
     def __call__(
         self, values: Tensor, given: Tensor, who: np.ndarray, slots: range, hooks: Sequence[Hook] = (), least: int = 1
