@@ -42,6 +42,16 @@ def _shades(n: int) -> list[tuple[float, float, float]]:
     return shades
 
 
+def _dates(axis: Any, times: pd.DatetimeIndex) -> None:
+    """Short labels of time, what they share written once, in the zone of the times."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator(tz=times.tz, minticks=3, maxticks=8)
+    axis.xaxis.set_major_locator(locator)
+    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=times.tz))
+    axis.xaxis.get_offset_text().set_fontsize(7)
+
+
 def fan_chart(
     forecast: Forecast,
     history: pd.DataFrame | Panel | None = None,
@@ -105,9 +115,7 @@ def fan_chart(
         axis.axvline(t[0], color="0.6", lw=0.7, ls=":")
         axis.set_title(str(forecast.ids[r]) if titles is None else titles[k], fontsize=9)
         axis.tick_params(labelsize=7)
-        for label in axis.get_xticklabels():
-            label.set_rotation(25)
-            label.set_horizontalalignment("right")
+        _dates(axis, t)
         if ylabel:
             axis.set_ylabel(ylabel, fontsize=8)
     handles, labels = axes.flat[0].get_legend_handles_labels()
@@ -310,9 +318,7 @@ def gap_chart(
         axis.plot(when, np.where(missing, np.nan, q[-1]), color="0.25", lw=1.0, label="observed")
         axis.set_title(f"{imputation.ids[i]}, {stop - first} missing from {imputation.times(i)[first]}", fontsize=9)
         axis.tick_params(labelsize=7)
-        for label in axis.get_xticklabels():
-            label.set_rotation(25)
-            label.set_horizontalalignment("right")
+        _dates(axis, when)
         if ylabel:
             axis.set_ylabel(ylabel, fontsize=8)
         handles, labels = axis.get_legend_handles_labels()

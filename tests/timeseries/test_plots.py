@@ -48,6 +48,20 @@ def test_fan_chart_draws_what_it_is_given(tmp_path):
         ts.fan_chart(f, rows=[7])
 
 
+@pytest.mark.parametrize("zone", [None, "Asia/Tokyo"])
+def test_labels_of_time_are_short_and_in_the_zone_of_the_data(zone):
+    from matplotlib.dates import date2num
+
+    start = pd.Timestamp("2024-07-01", tz=zone)
+    history = ts.Panel(("a",), (start,), (np.arange(12.0),), "h")
+    figure = ts.seasonal_naive(history, 12, season=1).plot(history)
+    figure.canvas.draw()
+    axis = figure.axes[0].xaxis
+    shown = [label.get_text() for label in axis.get_ticklabels()]
+    assert shown[:3] == ["Jul-01", "04:00", "08:00"] and axis.get_offset_text().get_text().startswith("2024-Jul")
+    assert axis.get_ticklocs()[0] == pytest.approx(date2num(start))
+
+
 def test_reliability_of_a_calibrated_forecast_is_the_diagonal_within_its_band():
     f, y = calibrated()
     axis = ts.reliability([f], y).axes[0]
