@@ -1,0 +1,126 @@
+"""Scores of generated molecules by the suite that a paper reports, in one call."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ...core.scores import Score
+from .fcd import FcdStatistics, fcd, fcd_guacamol
+from .moses import filters, fragments, internal_diversity, nearest_neighbour, scaffolds
+from .nspdk import nspdk_mmd
+from .validity import molecules_of, novelty, uniqueness, valid_unique_novel, validity
+
+__all__ = ["SUITES", "evaluate"]
+
+SUITES: dict[str, tuple[str, ...]] = {
+    "basic": ("valid_rdkit", "unique_all", "novel", "valid_unique_novel"),
+    "moses": (
+        "valid_rdkit",
+        "unique@k",
+        "novel",
+        "filters",
+        "intdiv1",
+        "intdiv2",
+        "snn",
+        "frag",
+        "scaf",
+        "fcd_torch",
+    ),
+    "guacamol": ("valid_rdkit", "unique_all", "novel", "fcd_guacamol"),
+    "gdss": ("valid_rdkit", "unique_all", "novel", "fcd_torch", "mmd_nspdk"),
+}
+"""Names of scores by suite. ``unique@k`` stands for one score a k."""
+
+_NEEDS = {
+    "train": {"novel", "valid_unique_novel"},
+    "reference": {"snn", "frag", "scaf", "fcd_torch", "fcd_guacamol", "mmd_nspdk"},
+}
+
+_COMPARE: dict[str, Callable[..., Score]] = {
+    "snn": nearest_neighbour,
+    "frag": fragments,
+    "scaf": scaffolds,
+    "mmd_nspdk": nspdk_mmd,
+}
+
+
+def evaluate(
+    molecules: Sequence[Any],
+    *,
+    train: Sequence[Any] | None = None,
+    reference: Sequence[Any] | None = None,
+    suite: str | Sequence[str] = "moses",
+    k: Sequence[int] = (1000, 10_000),
+    fcd_reference: FcdStatistics | None = None,
+    allow_small: bool = False,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Score]:
+    """Scores of a suite by name, each with its protocol, n and interval.
+
+    Args:
+        molecules: all that were generated, SMILES or RDKit molecules, None or unparseable where there is none. Of a
+            graph model give the molecules of :func:`.graph_validity`, whose three shares stand beside these.
+        train: what the model was trained on, for novelty. reference: held-out molecules, for what compares
+            distributions.
+        suite: a name of :data:`SUITES`, or names of scores. k: of ``unique@k``.
+        fcd_reference: statistics of the reference made before. allow_small: FCD below 2,048 molecules too.
+        level, seed: of the intervals.
+
+    Raises:
+        ValueError: an unknown suite or score, what a score needs is not given, no valid molecule, too few for FCD.
+
+    Warns:
+        UserWarning: a k above the number of valid molecules is left out; FCD below 10,000.
+    """
+    names = SUITES.get(suite, (suite,)) if isinstance(suite, str) else tuple(suite)
+    known = {name for some in SUITES.values() for name in some}
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"no suite or score {unknown[0]!r}; suites: {', '.join(SUITES)}; scores: {sorted(known)}")
+    for what, given in (("train", train), ("reference", reference)):
+        wanted = [name for name in names if name in _NEEDS[what]]
+        if fcd_reference is not None and what == "reference":
+            wanted = [name for name in wanted if not name.startswith("fcd")]
+        if wanted and given is None:
+            raise ValueError(f"{', '.join(wanted)} cannot be computed without {what}=: pass it, or name other scores")
+    mols = molecules_of(molecules)  # parsed once
+    held = None if reference is None else molecules_of(reference)
+    some: dict[str, Any] = {"level": level}
+    drawn: dict[str, Any] = {"level": level, "seed": seed}
+    out: dict[str, Score] = {}
+    for name in names:
+        if name == "valid_rdkit":
+            out[name] = validity(mols, **some)
+        elif name == "unique_all":
+            out[name] = uniqueness(mols, **some)
+        elif name == "unique@k":
+            out.update(_unique(mols, k, level))
+        elif name == "novel":
+            out[name] = novelty(mols, train, **some)
+        elif name == "valid_unique_novel":
+            out[name] = valid_unique_novel(mols, train, **some)
+        elif name == "filters":
+            out[name] = filters(mols, **some)
+        elif name in ("intdiv1", "intdiv2"):
+            out[name] = internal_diversity(mols, int(name[-1]), **some)
+        elif name in ("fcd_torch", "fcd_guacamol"):
+            source = fcd_reference if fcd_reference is not None else held
+            assert source is not None
+            distance = out.get("fcd_torch") or fcd(mols, source, allow_small=allow_small, **drawn)
+            out[name] = distance if name == "fcd_torch" else fcd_guacamol(distance)
+        else:
+            assert held is not None
+            out[name] = _COMPARE[name](mols, held, **drawn)
+    return out
+
+
+def _unique(mols: Sequence[Any], k: Sequence[int], level: float) -> dict[str, Score]:
+    valid = sum(m is not None for m in mols)
+    if short := [number for number in k if number > valid]:
+        warnings.warn(
+            f"unique@{short[0]} is left out: there are {valid} valid molecules (shares of other n do not compare)",
+            stacklevel=3,
+        )
+    return {f"unique@{number}": uniqueness(mols, number, level=level) for number in k if number <= valid}

@@ -1,0 +1,197 @@
+r"""How many generated molecules are molecules, different from each other, and new; each share by its protocol.
+
+===========================  ===========================================================================================
+``valid_rdkit``              of all given, those that RDKit reads and sanitises (MOSES, GuacaMol)
+``valid_uncorrected_gdss``   of all graphs, those without an atom above its valence once N, O, S may be cations
+``valid_corrected_gdss``     of all graphs, those that give a molecule after bonds were lowered: nearly all, always
+``connected``                of all graphs, those that sanitise uncorrected *and* are in one piece
+``unique_all``               of the valid, different canonical SMILES over their number; falls as n grows
+``unique@k``                 the same of the first k valid ones (MOSES)
+``novel``                    of the different valid ones, those whose canonical SMILES is not in the training set
+``valid_unique_novel``       of all given, the different valid new ones over the number given
+===========================  ===========================================================================================
+
+The protocol of graphs is in :mod:`scidiffuse.molecules.chem`. Canonical SMILES carry stereo marks unless ``stereo`` is
+False; compare a model that draws none with a training set without them, or everything is new.
+
+*Uncertainty.* Shares of independent cases: Wilson. A number of different molecules is no such share: with S of n valid
+ones that occur once, leaving one out changes the ratio to (D - 1)/(n - 1) if it is one of them and D/(n - 1) if not,
+whence the jackknife's variance  s (1 - s)/(n - 1),  s = S/n. At s = 0 and s = 1 it is zero and says nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
+
+from ...core.scores import Score
+from ..chem import canonical, molecule_of, parse
+from .uncertainty import share
+
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol
+
+__all__ = ["GraphValidity", "graph_validity", "molecules_of", "novelty", "uniqueness", "valid_unique_novel", "validity"]
+
+
+def molecules_of(molecules: Sequence[Any]) -> list[Mol | None]:
+    """RDKit molecules of SMILES and molecules, None where one does not parse or sanitise.
+
+    Raises:
+        ValueError: an empty list. TypeError: neither strings nor molecules.
+    """
+    if isinstance(molecules, str):
+        raise TypeError("expected a list of molecules, got one string: put it in a list")
+    if len(molecules) == 0:
+        raise ValueError("the list of molecules is empty: there is nothing to score")
+    return [_molecule(m, row) for row, m in enumerate(molecules)]
+
+
+def _molecule(molecule: Any, row: int) -> Mol | None:
+    if molecule is None or isinstance(molecule, str):
+        return parse(molecule) if molecule else None
+    if not hasattr(molecule, "GetAtoms"):
+        raise TypeError(f"molecule {row} is a {type(molecule).__name__}: expected a SMILES or an RDKit molecule")
+    if molecule.GetNumAtoms() == 0:
+        return None
+    return parse(canonical(molecule) or "") if molecule.NeedsUpdatePropertyCache() else molecule
+
+
+def validity(molecules: Sequence[Any], *, level: float = 0.95) -> Score:
+    """``valid_rdkit`` of SMILES or molecules (None counts as invalid).
+
+    Raises:
+        ValueError: an empty list.
+    """
+    mols = molecules_of(molecules)
+    hits = sum(m is not None for m in mols)
+    return share("valid_rdkit", hits, len(mols), "share that RDKit reads and sanitises, of all given", level=level)
+
+
+@dataclass(frozen=True)
+class GraphValidity:
+    """The three shares of generated graphs, and the molecules that the protocol makes of them.
+
+    Attributes:
+        uncorrected, corrected, connected: scores. mols: (n), None where even correction gives none.
+        lowered: bond orders taken, a number a graph.
+    """
+
+    uncorrected: Score
+    corrected: Score
+    connected: Score
+    mols: list[Mol | None]
+    lowered: list[int]
+
+    def scores(self) -> dict[str, Score]:
+        """By name."""
+        return {score.name: score for score in (self.uncorrected, self.corrected, self.connected)}
+
+
+def graph_validity(graphs: Sequence[Any], *, level: float = 0.95) -> GraphValidity:
+    """Validity of molecules as :func:`.chem.build` makes them from graphs: not sanitised, Kekulé bonds.
+
+    Raises:
+        ValueError: an empty list.
+    """
+    if len(graphs) == 0:
+        raise ValueError("the list of graphs is empty: there is nothing to score")
+    made = [molecule_of(graph) for graph in graphs]
+    n = len(made)
+
+    def score(name: str, hits: Iterable[bool], text: str) -> Score:
+        return share(name, sum(hits), n, text, level=level)
+
+    return GraphValidity(
+        score("valid_uncorrected_gdss", (m.uncorrected for m in made), "no atom above its valence, N O S + 1 allowed"),
+        score(
+            "valid_corrected_gdss",
+            (m.mol is not None for m in made),
+            "a molecule after bonds were lowered, the fragment of the longest SMILES",
+        ),
+        score("connected", (m.sanitised and m.fragments == 1 for m in made), "sanitises uncorrected, in one piece"),
+        [m.mol for m in made],
+        [m.lowered for m in made],
+    )
+
+
+def _canonical(molecules: Sequence[Any], stereo: bool) -> list[str]:
+    found = [canonical(m, stereo) for m in molecules_of(molecules) if m is not None]
+    return [s for s in found if s is not None]
+
+
+def uniqueness(molecules: Sequence[Any], k: int | None = None, *, stereo: bool = True, level: float = 0.95) -> Score:
+    """``unique_all``, or ``unique@k`` of the first k valid molecules.
+
+    Raises:
+        ValueError: no valid molecule, or fewer than k.
+    """
+    smiles = _canonical(molecules, stereo)
+    if not smiles:
+        raise ValueError(f"none of the {len(molecules)} molecules is valid: there is no uniqueness of nothing")
+    if k is not None and not 1 <= k <= len(smiles):
+        raise ValueError(
+            f"unique@{k} needs {k} valid molecules, there are {len(smiles)}: generate more, or a smaller k"
+        )
+    counts = Counter(smiles[:k])
+    n, different = counts.total(), len(counts)
+    s = sum(c == 1 for c in counts.values()) / n
+    half = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(s * (1 - s) / (n - 1)) if n > 1 else float("nan")
+    value = different / n
+    low, high = (max(0.0, value - half), min(1.0, value + half)) if n > 1 else (half, half)
+    name = "unique_all" if k is None else f"unique@{k}"
+    text = f"different canonical SMILES over {'all' if k is None else f'the first {k}'} valid molecules"
+    text += "" if stereo else ", stereo marks ignored"
+    left_out = 0 if k is not None else len(molecules) - n
+    return Score(name, value, low, high, n, n, "1", text, "jackknife over molecules", level, left_out)
+
+
+def novelty(
+    molecules: Sequence[Any], train: Iterable[Any] | None, *, stereo: bool = True, level: float = 0.95
+) -> Score:
+    """``novel``: share of the different valid molecules that are not in the training set.
+
+    Args:
+        train: SMILES or molecules that the model was trained on; they are made canonical here. Those that RDKit cannot
+            read are left out.
+
+    Raises:
+        ValueError: no training set, an unreadable one, or no valid molecule.
+    """
+    known = _training(train, stereo)
+    different = set(_canonical(molecules, stereo))
+    if not different:
+        raise ValueError(f"none of the {len(molecules)} molecules is valid: there is no novelty of nothing")
+    text = f"share of different valid molecules not among {len(known)} training molecules, canonical SMILES"
+    return share("novel", len(different - known), len(different), text, level=level)
+
+
+def valid_unique_novel(
+    molecules: Sequence[Any], train: Iterable[Any] | None, *, stereo: bool = True, level: float = 0.95
+) -> Score:
+    """``valid_unique_novel``: different valid new molecules over the number given.
+
+    The interval takes them for independent, which at many repetitions makes it too narrow.
+
+    Raises:
+        ValueError: no training set, or an empty list.
+    """
+    known = _training(train, stereo)
+    text = f"different valid molecules not among {len(known)} training molecules, over the number given"
+    return share(
+        "valid_unique_novel", len(set(_canonical(molecules, stereo)) - known), len(molecules), text, level=level
+    )
+
+
+def _training(train: Iterable[Any] | None, stereo: bool) -> set[str]:
+    if train is None:
+        raise ValueError("novelty is relative to what the model was trained on: pass train=, a list of SMILES")
+    train = list(train)
+    known = set(_canonical(train, stereo)) if train else set()
+    if not known:
+        raise ValueError(f"none of the {len(train)} training molecules can be read: novelty would be 1 whatever comes")
+    return known
