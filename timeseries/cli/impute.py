@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from .messages import told
@@ -25,6 +26,7 @@ from .options import (
     Start,
     Steps,
     Zone,
+    covariates_of,
     guidance_of,
     load,
     panel_for,
@@ -74,14 +76,16 @@ def impute(
         refuse_name(plot, "--plot", PICTURES)
         refuse_level(level)
         trained = load(model)
-        if not hasattr(trained, "impute"):
-            raise ValueError(f"{trained.kind} models do not impute: use tsdiff or csdi")
-        panel = panel_for(trained.config.freq, read(data, freq, tz, start, errors), freq, errors)
+        frame = read(data, freq, tz, start, errors)
+        panel = panel_for(trained.config.freq, frame, freq, errors)
+        if not any(np.isnan(y).any() for y in panel.values):
+            raise ValueError("nothing is missing in these series: there is nothing to impute")
         result = trained.impute(
             panel,
             **taken(
                 trained.impute,
                 trained.kind,
+                covariates=covariates_of(trained.config, frame),
                 num_samples=num_samples,
                 guidance=guidance_of(guidance, scale, trained),
                 sampler=sampler,
@@ -91,10 +95,8 @@ def impute(
             ),
         )
         gaps = sum(len(result.gaps(i)) for i in range(len(result)))
-        steps_missing = sum(int(m.sum()) for m in result.missing)
-        if gaps == 0:
-            raise ValueError("nothing is missing in these series: there is nothing to impute")
-        typer.echo(f"{steps_missing} missing steps in {gaps} gaps of {len(result)} series")
+        count = sum(int(m.sum()) for m in result.missing)
+        typer.echo(f"{count} missing steps in {gaps} gaps of {len(result)} series")
         typer.echo(f"wrote {result.save(out, level)}")
         if filled is not None:
             from ..data import write_long

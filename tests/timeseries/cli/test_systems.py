@@ -72,6 +72,11 @@ def test_conditional_models_are_scored_with_their_covariates(priced, conditional
     call("evaluate", priced / "data.csv", "--model", conditional, *FEW, "--windows", 1, "--out", tmp_path)
     assert "TSDiffCond, 4 paths" in json.loads((tmp_path / "metrics.json").read_text())["scores"]
     assert "which its windows need" in call("sample", "--model", conditional, "--out", tmp_path / "w.npz", code=1)
+    gappy = pd.read_csv(priced / "data.csv")
+    gappy.loc[60:67, "y"] = np.nan
+    gappy.to_csv(tmp_path / "gappy.csv", index=False)
+    call("impute", tmp_path / "gappy.csv", "--model", conditional, *FEW, "--out", tmp_path / "g.csv")
+    assert len(pd.read_csv(tmp_path / "g.csv")) == 8
     refine = ["refine", "random-walk", priced / "data.csv", "--model", conditional, "--out", tmp_path / "r.csv"]
     assert "train a TSDiff" in call(*refine, code=1)
 
