@@ -109,5 +109,5 @@ def load_arrays(path: str | Path, kind: str = "") -> dict[str, np.ndarray]:
         raise ValueError(f"{path.name} cannot be read: {error}; expected an .npz of numbers and text") from error
     came = str(arrays.pop("kind", ""))
     if kind and came != kind:
-        raise ValueError(f"{path.name} holds {came or 'no'!r}, expected {kind!r}")
+        raise ValueError(f"{path.name} holds {came or 'something else'}, expected {kind}")
     return arrays

@@ -126,7 +126,7 @@ def _npz(path: Path, **options: Any) -> Graphs | Atoms:
         try:
             return kind.load(path)
         except ValueError as error:
-            if "expected 'scidiffuse" not in str(error):
+            if "expected scidiffuse" not in str(error):
                 raise
     return read_adjacency(path, **options)
 

@@ -229,7 +229,7 @@ def _gdb9(
         if absent:
             raise ValueError(f"{table.name} has no column {absent[0]!r}; it has {[str(c) for c in frame.columns]}")
         rows = frame.loc[[f"gdb_{i}" for i in index]]
-        numbers = {p: rows[p].to_numpy(dtype=float) for p in properties}
+        numbers = {p: rows[p].to_numpy(dtype=float, copy=True) for p in properties}
     return dataclasses.replace(
         atoms, ids=tuple(index.tolist()), properties={k: torch.from_numpy(v) for k, v in numbers.items()}
     )

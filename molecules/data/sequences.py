@@ -103,8 +103,8 @@ def from_strings(
         ValueError: an empty sequence, other letters or lower case where they are refused, or nothing left.
     """
     letters = ALPHABETS.get(alphabet, alphabet)
-    if len(set(letters)) < max(len(letters), 2):
-        raise ValueError(f"an alphabet is {list(ALPHABETS)} or at least two different letters, got {alphabet!r}")
+    if len(set(letters)) < max(len(letters), 2) or not (letters.isascii() and letters.isupper()):
+        raise ValueError(f"an alphabet is {list(ALPHABETS)} or at least two different capitals, got {alphabet!r}")
     if unknown not in ("raise", "skip", "keep") or lower not in ("raise", "upper", "unknown"):
         raise ValueError(
             f"unknown is 'raise', 'skip' or 'keep', lower 'raise', 'upper' or 'unknown': {unknown!r}, {lower!r}"
@@ -140,8 +140,8 @@ def from_strings(
 def _check_text(text: Any, lower: str) -> None:
     if not isinstance(text, str) or not text:
         raise ValueError(f"expected letters, got {text!r}")
-    if lower == "raise" and any(c.islower() for c in text):
-        at = next(i for i, c in enumerate(text) if c.islower())
+    at = next((i for i, c in enumerate(text) if "a" <= c <= "z"), None)
+    if lower == "raise" and at is not None:
         raise ValueError(
             f"lower case {text[at]!r} at letter {at + 1} (soft-masked repeats?): lower='upper' takes it for the same "
             "letter, lower='unknown' for a letter that is not known"
