@@ -41,6 +41,7 @@ import torch
 from torch import Tensor
 
 from scidiffuse.core.datasets import cache_folder
+from scidiffuse.molecules.data.qm9 import qm9_table
 
 NOP, EOS = 0, 1
 SPECIAL = ("[nop]", "[eos]")
@@ -144,16 +145,12 @@ def encode(smiles: Iterable[str]) -> tuple[np.ndarray, list[str], int]:
 
 def _encoded() -> tuple[np.ndarray, list[str], dict[str, int]]:
     """All of QM9, from the cache or written to it."""
-    spec = importlib.util.find_spec("qm9pack")  # finds the folder, executes nothing
-    if spec is None or not spec.submodule_search_locations:
+    if importlib.util.find_spec("qm9pack") is None:
         raise ImportError('the benchmark needs qm9pack: pip install "scidiffuse[bench]"')
     _selfies()
     path = cache_folder() / "qm9_selfies" / f"qm9pack-{version('qm9pack')}-selfies-{version('selfies')}-1.npz"
     if not path.exists():
-        import pandas as pd
-
-        files = [Path(spec.submodule_search_locations[0]) / "data" / f"qm9_part{i}.csv" for i in (1, 2, 3)]
-        table = pd.concat([pd.read_csv(file, usecols=["SMILES", "InChi"]) for file in files])
+        table = qm9_table(["SMILES", "InChi"])
         unique = table.drop_duplicates("InChi")
         tokens, alphabet, refused = encode(unique["SMILES"])
         counts = {"molecules": len(table), "same_inchi": len(table) - len(unique), "refused_by_selfies": refused}
