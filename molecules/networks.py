@@ -99,7 +99,8 @@ class GraphAttention(nn.Module):
         heads: h; divides `attention`.
 
     Shapes:
-        x (B, N, inputs), A (B, C, N, N) -> values (B, N, C * outputs) and attention (B, C, N, N).
+        x (B, N, inputs), A (B, C, N, N) -> values (B, N, C * outputs), or None if not asked for, and attention
+        (B, C, N, N).
 
     Raises:
         ValueError: if the heads do not divide the width.
@@ -114,13 +115,15 @@ class GraphAttention(nn.Module):
         self.weight = nn.Parameter(torch.stack([torch.cat(part, 1) for part in parts], 1))  # (inputs, C, 2 a + d_out)
         self.bias = nn.Parameter(torch.zeros(channels, 1, sum(self.widths)))
 
-    def forward(self, x: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:
-        h = torch.tensordot(x, self.weight, dims=1).transpose(1, 2)  # (B, C, N, 2 a + d_out)
-        h = normalised(A) @ h + self.bias
-        q, k, v = h.split(self.widths, -1)
+    def forward(self, x: Tensor, A: Tensor, values: bool = True) -> tuple[Tensor | None, Tensor]:
+        widths = self.widths if values else self.widths[:2]
+        weight, bias = self.weight[..., : sum(widths)], self.bias[..., : sum(widths)]
+        h = torch.tensordot(x, weight, dims=1).transpose(1, 2)  # (B, C, N, 2 a + d_out)
+        q, k, *v = (normalised(A) @ h + bias).split(widths, -1)
         q, k = (part.unflatten(-1, (self.heads, -1)).transpose(2, 3) for part in (q, k))  # (B, C, h, N, a / h)
         attention = torch.tanh(q @ k.transpose(-1, -2) / math.sqrt(self.widths[2])).mean(2)
-        return v.transpose(1, 2).flatten(2), (attention + attention.transpose(-1, -2)) / 2
+        attention = (attention + attention.transpose(-1, -2)) / 2
+        return v[0].transpose(1, 2).flatten(2) if v else None, attention
 
 
 class AttentionLayer(nn.Module):
@@ -132,7 +135,8 @@ class AttentionLayer(nn.Module):
         linears: layers of the network that mixes channels, pair by pair.
 
     Shapes:
-        x (B, N, inputs), A (B, channels_in, N, N), mask (B, N) -> (B, N, outputs), (B, channels_out, N, N).
+        x (B, N, inputs), A (B, channels_in, N, N), mask (B, N) -> (B, N, outputs), (B, channels_out, N, N); without
+        `values` the node features are those that came.
     """
 
     def __init__(
@@ -144,11 +148,12 @@ class AttentionLayer(nn.Module):
         self.pairs = mlp(linears, 2 * channels_in, hidden, channels_out)
         self.nodes = mlp(2, channels_in * outputs, hidden, outputs)
 
-    def forward(self, x: Tensor, A: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        values, attention = self.attention(x, A)
+    def forward(self, x: Tensor, A: Tensor, mask: Tensor, values: bool = True) -> tuple[Tensor, Tensor]:
+        found, attention = self.attention(x, A, values)
         new = self.pairs(torch.cat([attention, A], 1).movedim(1, -1)).movedim(-1, 1)
         new = new + new.transpose(-1, -2)
-        return torch.tanh(_on_nodes(self.nodes(values), mask)), _on_pairs(new, mask)
+        x = x if found is None else torch.tanh(_on_nodes(self.nodes(found), mask))
+        return x, _on_pairs(new, mask)
 
 
 class _Told(nn.Module):
@@ -213,8 +218,8 @@ class EdgeScore(nn.Module):
         heads: of attention.
         time: features of the time's embedding, even; 0: not told (as published).
 
-    The values of the last layer go nowhere: their parameters exist (so that they are as many as published) and get no
-    gradient.
+    The values of the last layer would go nowhere and are not computed: their parameters exist, so that they are as many
+    as published, and get no gradient.
 
     Shapes:
         X (B, N, F), A (B, N, N), mask (B, N), t (B,) or None -> (B, N, N), symmetric, zero on the diagonal and at
@@ -255,8 +260,8 @@ class EdgeScore(nn.Module):
     def forward(self, X: Tensor, A: Tensor, mask: Tensor, t: Tensor | None = None) -> Tensor:
         x, channels = self.told.beside(X, t), powers(A, self.c_init)
         seen = [channels]
-        for layer in self.layers:
-            x, channels = layer(x, channels, mask)
+        for k, layer in enumerate(self.layers, start=1):
+            x, channels = layer(x, channels, mask, values=k < len(self.layers))
             seen.append(channels)
         pairs = self.told.beside(torch.cat(seen, 1).movedim(1, -1), t)
         score = _on_pairs(self.final(pairs).squeeze(-1), mask)

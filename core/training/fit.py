@@ -103,7 +103,7 @@ def fit(
     lr: float = 1e-3,
     weight_decay: float = 0.0,
     warmup: int = 0,
-    decay: Literal["constant", "cosine"] = "constant",
+    decay: Literal["constant", "cosine"] | float = "constant",
     optimizer: Callable[[Any], torch.optim.Optimizer] | None = None,
     ema: float | None = 0.999,
     grad_clip: float | None = 1.0,
@@ -142,7 +142,8 @@ def fit(
         lr: learning rate of AdamW.
         weight_decay: of AdamW.
         warmup: steps that lead up to `lr` linearly.
-        decay: "constant", or "cosine": lead `lr` to 0 at `max_steps`.
+        decay: "constant"; "cosine": lead `lr` to 0 at `max_steps`; or a number in (0, 1], the factor that `lr` takes
+            after every epoch.
         optimizer: parameters -> optimizer, instead of AdamW.
         ema: decay of the average of the weights (warmed up), None for no average.
         grad_clip: largest norm of the gradient, None for no clipping.
@@ -179,8 +180,8 @@ def fit(
         raise ValueError(f"ema is a decay between 0 and 1 (such as 0.999), or None; got {ema}")
     if grad_clip is not None and not grad_clip > 0:
         raise ValueError(f"grad_clip is a positive norm, or None; got {grad_clip}")
-    if decay not in ("constant", "cosine"):
-        raise ValueError(f'decay must be "constant" or "cosine", got {decay!r}')
+    if not (decay in ("constant", "cosine") or (isinstance(decay, float) and 0.0 < decay <= 1.0)):
+        raise ValueError(f'decay must be "constant", "cosine" or a factor an epoch in (0, 1], got {decay!r}')
     if len(data) < 1:
         raise ValueError("the data set is empty: there is nothing to train on")
     if val is not None and len(val) < 1:
@@ -214,7 +215,7 @@ def fit(
         data,
         val,
         optimizer or (lambda parameters: torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)),
-        _rate(warmup, max_steps if decay == "cosine" else None),
+        _rate(warmup, decay, max_steps, len(data) / batch_size),
         collate,
         seed,
         batch_size,
@@ -279,10 +280,14 @@ def _objective(denoiser: Any) -> Callable[..., Tensor]:
     return TokenObjective()
 
 
-def _rate(warmup: int, until: int | None) -> Callable[[int], float]:
+def _rate(warmup: int, decay: str | float, until: int, epoch: float) -> Callable[[int], float]:
+    """Step -> factor of the learning rate; an epoch lasts `epoch` steps."""
+
     def factor(step: int) -> float:
         up = min(1.0, (step + 1) / (warmup + 1))
-        if until is None:
+        if isinstance(decay, float):
+            return up * decay ** math.floor(step / epoch)
+        if decay == "constant":
             return up
         return up * 0.5 * (1 + math.cos(math.pi * min(1.0, step / until)))
 

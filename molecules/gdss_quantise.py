@@ -1,0 +1,136 @@
+r"""From the real numbers that :mod:`.gdss` samples to graphs, and from graphs to molecules.
+
+*Molecules.* Bond orders: A < 1/2, < 3/2, < 5/2, and above are 0, 1, 2, 3. Types: the published rule thresholds X at
+1/2, gives what is left of one (1 - sum) to a virtual type and takes the argmax: the first type above 1/2, and no atom
+where there is none. Virtual atoms are dropped with their bonds: a graph may be smaller than it was drawn, or empty.
+
+*Other graphs.* An edge is A >= 1/2. Nodes without an edge are dropped, as published (a graph without an edge is then
+one node), or kept. X was the degree, which A says by itself, or types (argmax), or features, which stay as they are.
+
+Existing nodes are moved to the front in their order.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .chem import GraphMolecule, molecule_of
+from .chem import build as build_molecule
+from .data.extras import quiet
+from .data.graphs import Graphs
+from .data.molecules import build as build_typed
+from .data.vocabulary import parse_type
+from .gdss_config import GDSSConfig
+
+__all__ = ["Discrete", "Meaning", "decode", "quantise", "to_graphs"]
+
+
+class Meaning(NamedTuple):
+    """What X and A of a model mean.
+
+    Attributes:
+        inputs: "types", "degrees" or "features": what X is.
+        vocabulary, hydrogens: of the graphs, see `Graphs`; hydrogens is None where they are no molecules.
+    """
+
+    inputs: str
+    vocabulary: tuple[str, ...] | None
+    hydrogens: str | None
+
+    @property
+    def molecules(self) -> bool:
+        """Whether the graphs are molecules."""
+        return self.hydrogens is not None
+
+
+class Discrete(NamedTuple):
+    """Quantised states: A (B, N, N) uint8, mask (B, N), types (B, N) uint8 (meaningless for untyped graphs), and where
+    each node was before existing ones moved to the front, (B, N) long."""
+
+    A: Tensor
+    mask: Tensor
+    types: Tensor
+    order: Tensor
+
+
+def quantise(X: Tensor, A: Tensor, mask: Tensor, config: GDSSConfig, molecules: bool) -> Discrete:
+    """Thresholds, policies on nodes, and order; see the module.
+
+    Args:
+        X, A, mask: (B, N, F), (B, N, N), (B, N).
+        config: says what becomes of isolated nodes and virtual atoms.
+        molecules: whether they are molecules.
+    """
+    types = X.argmax(-1)
+    if molecules:
+        orders = (A >= 0.5).to(torch.uint8) + (A >= 1.5).to(torch.uint8) + (A >= 2.5).to(torch.uint8)
+        if config.virtual == "drop":
+            sure = X > 0.5
+            types = sure.to(torch.uint8).argmax(-1)  # of several the first
+            mask = mask & sure.any(-1)
+    else:
+        orders = (A >= 0.5).to(torch.uint8)
+        if config.isolated == "drop":
+            linked = mask & orders.ne(0).any(-1)
+            first = torch.arange(mask.shape[1]) == mask.to(torch.uint8).argmax(1, keepdim=True)
+            mask = torch.where(linked.any(1, keepdim=True), linked, first)
+    order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)
+    mask, types = mask.gather(1, order), types.gather(1, order)
+    orders = torch.take_along_dim(torch.take_along_dim(orders, order[:, :, None], 1), order[:, None, :], 2)
+    return Discrete(orders * (mask[:, :, None] & mask[:, None, :]), mask, (types * mask).to(torch.uint8), order)
+
+
+def to_graphs(X: Tensor, A: Tensor, mask: Tensor, config: GDSSConfig, meaning: Meaning) -> tuple[Graphs, list[int]]:
+    """Samples as graphs, without the empty ones, and the places of those that are not empty (their ``ids``).
+
+    Raises:
+        ValueError: all of them are empty.
+    """
+    d = quantise(X, A, mask, config, meaning.molecules)
+    keep = d.mask.any(1).nonzero().flatten()
+    if len(keep) == 0:
+        raise ValueError(
+            f"all {len(mask)} samples are empty: no node has a type above 1/2. Is the model trained? "
+            'virtual="argmax" gives every node its likeliest type'
+        )
+    typed = meaning.inputs == "types"
+    features = None
+    if meaning.inputs == "features":
+        features = (torch.take_along_dim(X, d.order[:, :, None], 1) * d.mask[..., None])[keep]
+    graphs = Graphs(
+        d.A[keep],
+        d.mask[keep],
+        d.types[keep] if typed else None,
+        meaning.vocabulary if typed else None,
+        meaning.hydrogens,  # type: ignore[arg-type]
+        features,
+        ids=tuple(keep.tolist()),
+    )
+    return graphs, keep.tolist()
+
+
+def decode(d: Discrete, meaning: Meaning) -> list[GraphMolecule]:
+    """Molecules by the protocol of :mod:`.chem`, one a graph; an empty graph has None.
+
+    Where the vocabulary has charged types, charges are those of the types; else the protocol gives charges to N, O and
+    S that are one above their valence.
+    """
+    pairs = [parse_type(name) for name in meaning.vocabulary or ()]
+    charged = any(charge for _, charge in pairs)
+    numbers = np.array([number for number, _ in pairs])
+    A, mask, types = d.A.numpy(), d.mask.numpy(), d.types.numpy()
+    out = []
+    with quiet():
+        for b in range(len(mask)):
+            n = int(mask[b].sum())
+            if charged or meaning.hydrogens == "explicit":
+                atoms = [pairs[t] for t in types[b, :n]]
+                graph = build_typed(atoms, A[b, :n, :n], meaning.hydrogens)  # type: ignore[arg-type]
+            else:
+                graph = build_molecule(numbers[types[b, :n]], A[b, :n, :n])
+            out.append(molecule_of(graph))
+    return out

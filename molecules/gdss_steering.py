@@ -1,0 +1,118 @@
+r"""Steering of :mod:`.gdss` by rewards on molecules, and scaffolds that stay as they are.
+
+*Rewards.* `SVDD` and `FeynmanKac` of the core ask a reward about the data prediction of every walker. Here that is
+quantised and read as a molecule by the protocol of :mod:`.chem` (corrected, largest fragment), and the user's function
+is asked about the RDKit molecule. It need not have a gradient. What is no molecule has the reward ``invalid``.
+
+X. Li et al., "Derivative-free guidance in continuous and discrete diffusion models with soft value-based decoding"
+(SVDD), 2024; R. Singhal et al., "A general framework for inference-time scaling and steering of diffusion models",
+2025.
+
+*Scaffolds.* The first k nodes and all pairs of them are known. Their data prediction is their value and their noise is
+rederived, so that they walk on a path of their own to it, while the networks see them at the level of all else; the
+pairs between scaffold and new nodes are free. `Known` of the core does the same for states whose elements are free of
+each other, and refuses graphs; a symmetric block of known pairs is the case in which A stays symmetric, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.hooks import Hook, Step
+from ..core.noise import SlotNoise
+from ..core.steering import SVDD, FeynmanKac
+from ..core.steering.resampling import pick, uniforms
+from .gdss_config import GDSSConfig
+from .gdss_quantise import Meaning, decode, quantise
+
+__all__ = ["GraphReward", "Scaffold", "Steering", "choose", "prepared"]
+
+Steering = SVDD | FeynmanKac
+
+
+@dataclass(frozen=True, eq=False)
+class GraphReward:
+    """A reward of states, from one of molecules (or of adjacency matrices, where graphs are no molecules).
+
+    Attributes:
+        function: molecule (or (n, n) array of 0 and 1) -> number, larger is better.
+        config, meaning: of the model.
+        invalid: reward of what is no molecule.
+    """
+
+    function: Callable[[Any], float]
+    config: GDSSConfig
+    meaning: Meaning
+    invalid: float
+
+    def __call__(self, data: dict[str, Tensor], step: Step | None) -> list[float]:
+        """The reward of each state, (B,)."""
+        assert step is not None
+        mask = step.space.spaces["X"].mask  # type: ignore[attr-defined]
+        X, A = data["X"].cpu(), data["A"].cpu()
+        d = quantise(X, A, mask.cpu().expand(len(X), -1), self.config, self.meaning.molecules)
+        if self.meaning.molecules:
+            mols = [found.mol for found in decode(d, self.meaning)]
+            return [self.invalid if mol is None else float(self.function(mol)) for mol in mols]
+        sizes = d.mask.sum(1).tolist()
+        return [float(self.function(np.asarray(a[:n, :n]))) for a, n in zip(d.A.numpy(), sizes, strict=True)]
+
+
+def prepared(steering: Any, config: GDSSConfig, meaning: Meaning, invalid: float) -> Steering:
+    """The hook that a run takes, of one whose reward is a function of molecules.
+
+    Raises:
+        TypeError: neither `SVDD` nor `FeynmanKac`.
+        ValueError: a model whose leaves are not sampled together, a learned value.
+    """
+    if not isinstance(steering, SVDD | FeynmanKac):
+        raise TypeError(
+            f"steering must be core.steering.SVDD(reward, ...) or FeynmanKac(reward, walkers, ...), got {steering!r}"
+        )
+    if config.coupling == "sequential":
+        raise ValueError('steering needs X and A in one run; with coupling="sequential" there is none')
+    if isinstance(steering, SVDD) and steering.value is not None:
+        raise ValueError("a learned value sees states, not molecules: use core.steering.svdd on the model's denoiser")
+    reward = GraphReward(steering.reward, config, meaning, invalid)  # type: ignore[arg-type]
+    if isinstance(steering, FeynmanKac):
+        return replace(steering, reward=reward, final="weights")  # one walker a group is chosen by `choose`
+    return replace(steering, reward=reward)
+
+
+def choose(hook: Steering, aux: dict[str, Tensor], size: int, seed: int) -> Tensor:
+    """Which walker of each group is returned, (n,) long, of `size` walkers."""
+    starts = torch.arange(0, size, hook.group)
+    if isinstance(hook, SVDD):
+        return starts  # all walkers of a group are copies of the one that was kept
+    log_w = aux[f"{hook.name}_log_w"].cpu().view(-1, hook.group)
+    u = uniforms(SlotNoise(seed, range(size)), torch.empty(size), hook.group, 0, "gdss/choose")
+    return starts + pick(log_w, u)
+
+
+@dataclass(frozen=True, eq=False)
+class Scaffold(Hook):
+    """Hold the first k nodes and all pairs of them; see the module.
+
+    Args:
+        X: (k, F), their features.
+        A: (k, k), symmetric, zero diagonal.
+    """
+
+    X: Tensor
+    A: Tensor
+
+    def put(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The state (B, ...) with the scaffold in its place."""
+        k = len(self.X)
+        X, A = x["X"].clone(), x["A"].clone()
+        X[:, :k], A[:, :k, :k] = self.X.to(X), self.A.to(A)
+        return {"X": X, "A": A}
+
+    def on_prediction(self, step: Step) -> Step:
+        return replace(step, pred=step.pred.with_data(self.put(step.pred.data), noise="rederive"))
