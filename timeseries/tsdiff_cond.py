@@ -31,7 +31,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -384,17 +384,6 @@ class TSDiffCond(WindowModel):
             "seed": seed,
         }
         return Imputation.completing(panel, paths, num_samples, KIND, True, info)
-
-    def refine(self, *_: Any, **__: Any) -> NoReturn:
-        """Not defined: the prior of refinement is an unconditional model.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise NotImplementedError(
-            "refinement asks how likely a whole window is, which a conditional model does not say: train a TSDiff and "
-            "call its refine"
-        )
 
     def sample(
         self,

@@ -35,6 +35,8 @@ from .windows import default_scale
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .forecast import Forecast
+
 __all__ = ["WindowModel"]
 
 
@@ -237,6 +239,17 @@ class WindowModel:
 
     def _freeze(self) -> None:
         self._network().eval().requires_grad_(False)
+
+    def refine(self, *args: Any, **kwargs: Any) -> Forecast:
+        """Improve somebody else's forecast: what an unconditional model can, see :meth:`.TSDiff.refine`.
+
+        Raises:
+            NotImplementedError: this system is conditional.
+        """
+        raise NotImplementedError(
+            f"refinement asks how likely a whole window is, which {self.kind}, a conditional model, does not say: "
+            "train a TSDiff and call its refine"
+        )
 
     # -- files -----------------------------------------------------------------------------------------------------
     def save(self, folder: str | os.PathLike[str]) -> Path:

@@ -547,6 +547,11 @@ def test_series_that_never_change_are_named():
     assert model.scales.std[1] == 1.0 and model.scales.mean[1] == 7.0
 
 
+def test_refinement_names_the_model_that_can(tiny):
+    with pytest.raises(NotImplementedError, match="CSDI, a conditional model, .* train a TSDiff"):
+        tiny.refine(None, waves(120))
+
+
 def test_untrained_models_say_so():
     for call in (
         lambda m: m.forecast(waves(60)),
