@@ -548,7 +548,7 @@ def test_series_that_never_change_are_named():
 
 
 def test_refinement_names_the_model_that_can(tiny):
-    with pytest.raises(NotImplementedError, match="CSDI, a conditional model, .* train a TSDiff"):
+    with pytest.raises(NotImplementedError, match=r"CSDI, a conditional model, .* train a TSDiff"):
         tiny.refine(None, waves(120))
 
 
