@@ -6,8 +6,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
-# The wings that are built; each has its own section in the demo.
+# The wings that have a section in the demo; and those that have tests, whose number grows first.
 WINGS := timeseries
+TESTED := timeseries,molecules
 
 help:
 	@echo "make demo       install into .venv, run the demonstration, write demo/index.html"
@@ -30,7 +31,7 @@ help:
 	touch $@
 
 .venv/dev.stamp: .venv/pip.stamp
-	$(PIP) --no-build-isolation -e ".[$(WINGS),dev]"
+	$(PIP) --no-build-isolation -e ".[$(TESTED),dev]"
 	touch $@ .venv/demo.stamp
 
 .venv/bench.stamp: .venv/dev.stamp
@@ -39,7 +40,7 @@ help:
 	touch $@
 
 .venv/docs.stamp: .venv/pip.stamp
-	$(PIP) --no-build-isolation -e ".[$(WINGS),docs]"
+	$(PIP) --no-build-isolation -e ".[$(TESTED),docs]"
 	touch $@
 
 install: .venv/dev.stamp
