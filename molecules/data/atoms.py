@@ -197,6 +197,8 @@ class Atoms:
     def to_mols(self, *, bonds: Literal["given", "perceive", "none"] = "given", sanitise: bool = True) -> list[Any]:
         """RDKit molecules with a conformer each.
 
+        A molecule without any hydrogen atom gets the implied ones of its bonds; in every other all hydrogens are atoms.
+
         Args:
             bonds: ``"given"`` (those of the file; error where there are none), ``"perceive"`` (RDKit's DetermineBonds
                 by distances and the total charge; None where it finds no molecule), or ``"none"`` (atoms only).
@@ -218,7 +220,8 @@ class Atoms:
                 atoms = list(zip(self.numbers[b, there].tolist(), charges, strict=True))
                 known = self.bonds if bonds == "given" else None
                 a = np.zeros((len(there),) * 2) if known is None else known[b][there][:, there].numpy()
-                mol = build(atoms, a, "explicit")
+                heavy_only = bonds == "given" and all(number != 1 for number, _ in atoms)
+                mol = build(atoms, a, "implicit" if heavy_only else "explicit")
                 conformer = Chem.Conformer(len(there))
                 conformer.SetPositions(self.positions[b, there].double().numpy())
                 conformer.Set3D(True)
@@ -283,7 +286,8 @@ class Atoms:
             units: None checks that they are Å. errors: ``"skip"`` leaves bad ones out. source: for the messages.
 
         Raises:
-            ValueError: no conformer, a flat drawing, distances that are not in Å, bonds without an order.
+            ValueError: no conformer, a flat drawing, distances that are not in Å, bonds without an order, hydrogens of
+                which only some are atoms.
         """
         problems = Problems(errors, source)
         found, rows, smiles = [], [], []
@@ -295,7 +299,8 @@ class Atoms:
                     conformer = mol.GetConformer()
                     if not conformer.Is3D() and mol.GetNumAtoms() > 1 and not conformer.GetPositions()[:, 2].any():
                         raise ValueError("a flat drawing (all z = 0, marked 2D), not the geometry of a molecule")
-                    a, atoms, _ = _arrays(mol, "implicit" if _hidden_hydrogens(mol) else "explicit")
+                    _check_hydrogen_atoms(mol)
+                    a, atoms, _ = _arrays(mol, "implicit" if _implied(mol) else "explicit")
                     numbers, charges = (np.array(t) for t in zip(*atoms, strict=True))
                     found.append((numbers, charges, converted(conformer.GetPositions(), units), a))
                     smiles.append(chem().MolToSmiles(chem().RemoveHs(mol)))
@@ -310,8 +315,17 @@ class Atoms:
         )
 
 
-def _hidden_hydrogens(mol: Any) -> bool:
+def _implied(mol: Any) -> bool:
+    """Whether some hydrogens are no atoms."""
     return any(atom.GetTotalNumHs() for atom in mol.GetAtoms())
+
+
+def _check_hydrogen_atoms(mol: Any) -> None:
+    if _implied(mol) and any(atom.GetAtomicNum() == 1 for atom in mol.GetAtoms()):
+        raise ValueError(
+            "some hydrogens are atoms and others are implied (polar hydrogens only?): add them with their coordinates, "
+            "or remove them all"
+        )
 
 
 def _perceived(mol: Any, charge: int) -> Any:

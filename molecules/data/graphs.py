@@ -303,6 +303,9 @@ def _rows(index: Any, count: int) -> list[int]:
 def stack(parts: Sequence[tuple[np.ndarray, np.ndarray | None]]) -> tuple[Tensor, Tensor, Tensor | None]:
     """Pad adjacencies (n, n) and types (n,) of many graphs: A (B, N, N), mask (B, N), types (B, N) or None."""
     n = max(len(a) for a, _ in parts)
+    most = max((int(np.max(t)) for _, t in parts if t is not None), default=0)
+    if most > 255:
+        raise ValueError(f"types are stored as bytes, 0 to 255, got {most}")
     A = np.zeros((len(parts), n, n), dtype=np.uint8)
     mask = np.zeros((len(parts), n), dtype=bool)
     types = None if parts[0][1] is None else np.zeros((len(parts), n), dtype=np.uint8)

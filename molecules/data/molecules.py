@@ -38,13 +38,17 @@ def chemistry_problems(mol: Any) -> str:
 def _arrays(mol: Any, hydrogens: Hydrogens) -> tuple[np.ndarray, list[tuple[int, int]], Any]:
     """Bond orders (n, n), the (number, charge) of each atom, and the kekulised molecule."""
     Chem = chem()
+    if not isinstance(mol, Chem.Mol):
+        raise ValueError(f"expected an RDKit molecule, got {mol!r} (RDKit gives None for what it cannot read)")
     if mol.GetNumAtoms() == 0:
         raise ValueError("a molecule without atoms")
+    if mol.NeedsUpdatePropertyCache():
+        raise ValueError("an unsanitised molecule, whose hydrogens are not known: Chem.SanitizeMol it first")
     mol = Chem.Mol(mol)
     try:
         Chem.Kekulize(mol, clearAromaticFlags=True)
     except Chem.KekulizeException as error:
-        raise ValueError(f"aromatic bonds that cannot be kekulised: {chemistry_problems(mol)}") from error
+        raise ValueError(f"aromatic bonds that cannot be kekulised: {str(error).strip()}") from error
     except (Chem.MolSanitizeException, RuntimeError) as error:
         raise ValueError(f"cannot be kekulised: {error}") from error
     order = {Chem.BondType.SINGLE: 1, Chem.BondType.DOUBLE: 2, Chem.BondType.TRIPLE: 3}

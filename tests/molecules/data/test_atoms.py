@@ -144,3 +144,17 @@ def test_parts_that_do_not_fit(changes, error, words):
     parts = {k: getattr(a, k) for k in ("positions", "numbers", "charges", "mask")}
     with pytest.raises(error, match=words):
         Atoms(**{**parts, **changes})
+
+
+def test_heavy_atoms_alone_and_polar_hydrogens_alone():
+    heavy = Chem.RemoveHs(geometry("CC(=O)O"))
+    atoms = Atoms.from_mols([heavy, geometry("CCO")])
+    assert atoms.num_atoms.tolist() == [4, 9]
+    back = atoms.to_mols()
+    assert Chem.MolToSmiles(back[0]) == "CC(=O)O" and not any(a.GetNumRadicalElectrons() for a in back[0].GetAtoms())
+    polar = Chem.RWMol(geometry("CO"))
+    polar.RemoveAtom(3)  # a hydrogen of the carbon
+    polar.GetAtomWithIdx(0).SetNoImplicit(False)
+    Chem.SanitizeMol(polar)
+    with pytest.raises(ValueError, match="some hydrogens are atoms and others are implied"):
+        Atoms.from_mols([polar])

@@ -160,6 +160,13 @@ def test_sets_that_mean_something_else_are_not_compared():
         implicit.check_same_kind(from_smiles(["CCN"]))
 
 
+def test_more_types_than_bytes():
+    from scidiffuse.molecules.data import from_adjacency
+
+    with pytest.raises(ValueError, match="0 to 255, got 256"):
+        from_adjacency([np.zeros((257, 257))], types=[np.arange(257)], labels=[str(i) for i in range(257)])
+
+
 def test_repr_says_what_it_is():
     assert repr(from_smiles(["CCO", "C"])) == "Graphs(2 molecules, implicit hydrogens, up to 3 nodes, types C O)"
     assert repr(path()) == "Graphs(2 graphs, up to 3 nodes)"

@@ -4,6 +4,8 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from scidiffuse.molecules.data import (
     SkippedData,
@@ -166,3 +168,20 @@ def test_npz_of_adjacencies(tmp_path):
     np.save(tmp_path / "pickled.npy", np.array([{}], dtype=object))
     with pytest.raises(ValueError, match=r"pickled.npy cannot be read"):
         read_adjacency(tmp_path / "pickled.npy")
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(0, 2**32 - 1), st.integers(0, 3))
+@settings(max_examples=30)
+def test_any_graphs_survive_every_door(sizes, seed, extra):
+    rng = np.random.default_rng(seed)
+    upper = [np.triu(rng.random((n, n)) < 0.4, 1) for n in sizes]
+    matrices = [(u | u.T).astype(int) for u in upper]
+    graphs = from_adjacency(matrices)
+    for other in (
+        graphs,
+        from_networkx(graphs.to_networkx()),
+        graphs.padded(max(sizes) + extra)[list(range(len(sizes)))],
+    ):
+        assert other.num_nodes.tolist() == sizes
+        for b, a in enumerate(matrices):
+            assert (other.A[b, : len(a), : len(a)].numpy() == a).all() and other.A[b].sum() == a.sum()

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from scidiffuse.molecules.data import Sequences, SkippedData, from_strings, read_fasta, read_sequence_table, write_fasta
 
@@ -103,3 +105,10 @@ def test_table_with_measured_activities(tmp_path):
     assert s.strings() == ["ACGT", "TT"] and s.properties["hepg2"].tolist() == [0.5, -2.0]
     with pytest.raises(ValueError, match=r"has no column 'k562'; it has \['seq', 'hepg2'\]"):
         read_sequence_table(tmp_path / "t.csv", "seq", properties=["k562"])
+
+
+@given(st.lists(st.text("ACGTN", min_size=1, max_size=30), min_size=1, max_size=5))
+@settings(max_examples=50)
+def test_any_letters_come_back(strings):
+    s = from_strings(strings, unknown="keep")
+    assert s.strings() == strings and int((s.mask & ~s.known).sum()) == sum(t.count("N") for t in strings)
