@@ -28,7 +28,6 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import shortest_path
 
 from ...core.scores import Score
 from .mmd import of_features
@@ -110,9 +109,13 @@ def nspdk_features(graphs: Sequence[Labelled], radius: int = 4, distance: int = 
     for row, (labels, edges) in enumerate(graphs):
         D = _distances(len(labels), edges)
         where = [(d, np.argwhere(np.triu(d == D))) for d in range(distance + 1)]
+        parts: dict[tuple[int, ...], _Part] = {}
         blocks: list[Counter[tuple[int, int, int, int]]] = []
         for r in range(radius + 1):
-            around = [names.setdefault(_neighbourhood(v, r, D, labels, edges), len(names)) for v in range(len(labels))]
+            around = [
+                names.setdefault(_neighbourhood(v, r, D, labels, edges, parts, names), len(names))
+                for v in range(len(labels))
+            ]
             for d, pairs in where:
                 if len(pairs):
                     a, b = (np.take(around, pairs[:, side]).tolist() for side in (0, 1))
@@ -127,25 +130,52 @@ def nspdk_features(graphs: Sequence[Labelled], radius: int = 4, distance: int = 
 
 
 def _distances(n: int, edges: dict[tuple[int, int], Any]) -> np.ndarray:
-    """Numbers of bonds on shortest paths, (n, n), inf between parts."""
+    """Numbers of bonds on shortest paths, (n, n), inf between parts: all roots search in breadth at once."""
     A = np.zeros((n, n))
     for i, j in edges:
         A[i, j] = A[j, i] = 1
-    return shortest_path(A, unweighted=True)
+    D = np.full((n, n), np.inf)
+    found, step = np.eye(n, dtype=bool), 0
+    while found.any():
+        D[found] = step
+        found = (found @ A > 0) & np.isinf(D)
+        step += 1
+    return D
 
 
-def _neighbourhood(root: int, r: int, D: np.ndarray, labels: list[Any], edges: dict[tuple[int, int], Any]) -> Hashable:
-    """The invariant of the subgraph of all nodes within r of the root."""
-    nodes = np.flatnonzero(D[root] <= r).tolist()
-    if len(nodes) == 1:
-        return (labels[root],)
+_Part = tuple[dict[int, int], list[list[int]], list[int], list[tuple[int, int, Any]]]
+
+
+def _part(
+    nodes: tuple[int, ...], labels: list[Any], edges: dict[tuple[int, int], Any], names: dict[Hashable, int]
+) -> _Part:
+    """Of an induced subgraph: places of its nodes, distances, a number a node that stands for its label and its sorted
+    distances to labels (equal for equal ones, by ``names``), edges."""
     place = {node: k for k, node in enumerate(nodes)}
     inside = {(place[i], place[j]): label for (i, j), label in edges.items() if i in place and j in place}
     d = _distances(len(nodes), inside).astype(np.int64).tolist()
-    names = [labels[node] for node in nodes]
-    own = [
-        (names[k], d[place[root]][k], tuple(sorted((d[k][w], names[w]) for w in range(len(nodes)))))
-        for k in range(len(nodes))
-    ]
-    bonds = sorted((*sorted((own[i], own[j])), label) for (i, j), label in inside.items())
+    own = [labels[node] for node in nodes]
+    profiles = ((label, tuple(sorted(zip(row, own, strict=True)))) for label, row in zip(own, d, strict=True))
+    numbers = [names.setdefault(profile, len(names)) for profile in profiles]
+    return place, d, numbers, [(i, j, label) for (i, j), label in inside.items()]
+
+
+def _neighbourhood(
+    root: int,
+    r: int,
+    D: np.ndarray,
+    labels: list[Any],
+    edges: dict[tuple[int, int], Any],
+    parts: dict[tuple[int, ...], _Part],
+    names: dict[Hashable, int],
+) -> Hashable:
+    """The invariant of all that lies within r of the root; ``parts`` and ``names`` keep what roots share."""
+    nodes = tuple(np.flatnonzero(D[root] <= r).tolist())
+    if len(nodes) == 1:
+        return (labels[root],)
+    if nodes not in parts:
+        parts[nodes] = _part(nodes, labels, edges, names)
+    place, d, numbers, inside = parts[nodes]
+    own = list(zip(d[place[root]], numbers, strict=True))
+    bonds = sorted((*sorted((own[i], own[j])), label) for i, j, label in inside)
     return own[place[root]], tuple(sorted(own)), tuple(bonds)

@@ -12,7 +12,8 @@ r"""How many generated molecules are molecules, different from each other, and n
 ===========================  ===========================================================================================
 
 The protocol of graphs is in :mod:`scidiffuse.molecules.chem`. Canonical SMILES carry stereo marks unless ``stereo`` is
-False; compare a model that draws none with a training set without them, or everything is new.
+False; compare a model that draws none with a training set without them, or everything is new. Hydrogens that are atoms
+of a molecule become implicit first, as they do when RDKit reads SMILES, so that sets with and without them compare.
 
 *Uncertainty.* Shares of independent cases: Wilson. A number of different molecules is no such share: with S of n valid
 ones that occur once, leaving one out changes the ratio to (D - 1)/(n - 1) if it is one of them and D/(n - 1) if not,
@@ -25,6 +26,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +41,7 @@ __all__ = ["GraphValidity", "graph_validity", "molecules_of", "novelty", "unique
 
 
 def molecules_of(molecules: Sequence[Any]) -> list[Mol | None]:
-    """RDKit molecules of SMILES and molecules, None where one does not parse or sanitise.
+    """RDKit molecules of SMILES and molecules, hydrogens implicit, None where one does not parse or sanitise.
 
     Raises:
         ValueError: an empty list. TypeError: neither strings nor molecules.
@@ -58,7 +60,8 @@ def _molecule(molecule: Any, row: int) -> Mol | None:
         raise TypeError(f"molecule {row} is a {type(molecule).__name__}: expected a SMILES or an RDKit molecule")
     if molecule.GetNumAtoms() == 0:
         return None
-    return parse(canonical(molecule) or "") if molecule.NeedsUpdatePropertyCache() else molecule
+    explicit = any(atom.GetAtomicNum() == 1 for atom in molecule.GetAtoms())
+    return parse(canonical(molecule) or "") if explicit or molecule.NeedsUpdatePropertyCache() else molecule
 
 
 def validity(molecules: Sequence[Any], *, level: float = 0.95) -> Score:
@@ -156,11 +159,12 @@ def novelty(
     """``novel``: share of the different valid molecules that are not in the training set.
 
     Args:
-        train: SMILES or molecules that the model was trained on; they are made canonical here. Those that RDKit cannot
-            read are left out.
+        train: SMILES or molecules that the model was trained on; they are made canonical here, a matter of minutes for
+            a million. Those that RDKit cannot read are left out. A *set* is taken as canonical SMILES as it stands,
+            after a look at 100 of them.
 
     Raises:
-        ValueError: no training set, an unreadable one, or no valid molecule.
+        ValueError: no training set, an unreadable one, a set that is not canonical, or no valid molecule.
     """
     known = _training(train, stereo)
     different = set(_canonical(molecules, stereo))
@@ -190,6 +194,14 @@ def valid_unique_novel(
 def _training(train: Iterable[Any] | None, stereo: bool) -> set[str]:
     if train is None:
         raise ValueError("novelty is relative to what the model was trained on: pass train=, a list of SMILES")
+    if isinstance(train, (set, frozenset)):
+        for smiles in islice(train, 100):
+            if smiles != (own := canonical(smiles, stereo)):
+                raise ValueError(
+                    f"a set of training SMILES must be canonical: {smiles!r} is {own!r}; pass a list instead"
+                )
+        if train:
+            return set(train)
     train = list(train)
     known = set(_canonical(train, stereo)) if train else set()
     if not known:

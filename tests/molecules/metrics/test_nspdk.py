@@ -24,13 +24,22 @@ def plain(graph: nx.Graph):
 
 def test_neighbourhoods_are_told_apart_on_all_small_graphs():
     """Connected graphs of 1 .. 6 nodes with a root: 1, 1, 3, 11, 58, 407 of them (OEIS A126100)."""
+    names: dict = {}
     seen: dict[int, set] = {k: set() for k in range(1, 7)}
     for graph in nx.graph_atlas_g()[1:209]:
         if nx.is_connected(graph):
             labels, edges = plain(graph)
             D = n._distances(len(labels), edges)
-            seen[len(labels)] |= {n._neighbourhood(v, 6, D, labels, edges) for v in range(len(labels))}
+            seen[len(labels)] |= {n._neighbourhood(v, 6, D, labels, edges, {}, names) for v in range(len(labels))}
     assert [len(found) for found in seen.values()] == [1, 1, 3, 11, 58, 407]
+
+
+def test_distances_are_those_of_networkx():
+    for seed in range(5):
+        graph = nx.gnp_random_graph(12, 0.15, seed=seed)  # some in several parts
+        lengths = dict(nx.all_pairs_shortest_path_length(graph))
+        D = n._distances(12, plain(graph)[1])
+        assert all(D[i, j] == lengths[i].get(j, np.inf) for i in range(12) for j in range(12))
 
 
 def by_definition(a: nx.Graph, b: nx.Graph, radius: int, distance: int) -> float:

@@ -84,6 +84,20 @@ def test_novelty_is_over_different_molecules():
     assert float(valid_unique_novel(GIVEN, ["CCO"])) == 2 / 8
 
 
+def test_a_set_is_taken_as_canonical_if_it_is():
+    assert novelty(GIVEN, {"CCO", "CC"}) == novelty(GIVEN, ["OCC", "CC"])
+    with pytest.raises(ValueError, match="'OCC' is 'CCO'; pass a list"):
+        novelty(GIVEN, {"OCC"})
+
+
+def test_explicit_hydrogens_compare_with_implicit_ones():
+    from rdkit import Chem
+
+    explicit = [Chem.AddHs(chem.parse(smiles)) for smiles in ("CCO", "CC")]
+    assert float(novelty(explicit, ["CCO"])) == 1 / 2
+    assert float(uniqueness([*explicit, "CCO"])) == 2 / 3
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="list of molecules is empty"):
         validity([])
