@@ -35,15 +35,15 @@ from torch import Tensor
 from ..core import checkpoint
 from ..core.denoisers import Denoiser
 from ..core.samplers.base import Sampler
-from .chem import parse
-from .data.extras import chem
+from .chem import canonical, parse
 from .data.graphs import Graphs
 from .data.molecules import from_mols
 from .gdss_config import GDSSConfig
-from .gdss_quantise import Meaning, decode, quantise, to_graphs
-from .gdss_sampling import GraphSamples, Moments, draw_sizes, moments_of, report_of, run, sampler_of
+from .gdss_quantise import Meaning, quantise, to_graphs, to_molecules
+from .gdss_sampling import GraphSamples, Moments, draw_sizes, moments_of, run, sampler_of
 from .gdss_steering import Scaffold, Steering, choose, prepared
 from .gdss_training import GraphLoss, GraphScores, SeparateAdam, TrainingSet, build, digest_of, same_training
+from .metrics.validity import graph_validity
 
 __all__ = ["GDSS"]
 
@@ -68,7 +68,7 @@ class GDSS:
     Examples:
         >>> model = GDSS.for_dataset(graphs).fit(graphs, epochs=20, seed=0)  # doctest: +SKIP
         >>> out = model.sample(100, sampler="s4", seed=0)  # doctest: +SKIP
-        >>> out.smiles, out.report["valid_uncorrected"]  # doctest: +SKIP
+        >>> out.smiles, out.report["valid_uncorrected_gdss"]  # doctest: +SKIP
     """
 
     def __init__(self, config: GDSSConfig | None = None, **settings: Any) -> None:
@@ -335,9 +335,9 @@ class GDSS:
         mols = smiles = None
         report = {}
         if meaning.molecules:
-            found = decode(quantise(x["X"], x["A"], mask, config, True), meaning)
-            mols, report = [f.mol for f in found], report_of(found)
-            smiles = [None if mol is None else chem().MolToSmiles(mol) for mol in mols]
+            found = graph_validity(to_molecules(quantise(x["X"], x["A"], mask, config, True), meaning))
+            mols, report = found.mols, found.scores()
+            smiles = [None if mol is None else canonical(mol) for mol in mols]
         return GraphSamples(graphs, mols, smiles, report, x["X"], x["A"], mask, info, records)
 
     def _changed(self, changes: dict[str, Any]) -> GDSSConfig:

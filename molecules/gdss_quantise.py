@@ -12,21 +12,20 @@ Existing nodes are moved to the front in their order.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .chem import GraphMolecule, molecule_of
 from .chem import build as build_molecule
-from .data.extras import quiet
 from .data.graphs import Graphs
 from .data.molecules import build as build_typed
-from .data.vocabulary import parse_type
+from .data.vocabulary import element, parse_type
 from .gdss_config import GDSSConfig
 
-__all__ = ["Discrete", "Meaning", "decode", "quantise", "to_graphs"]
+__all__ = ["Discrete", "Meaning", "elements_only", "quantise", "to_graphs", "to_molecules"]
 
 
 class Meaning(NamedTuple):
@@ -113,24 +112,36 @@ def to_graphs(X: Tensor, A: Tensor, mask: Tensor, config: GDSSConfig, meaning: M
     return graphs, keep.tolist()
 
 
-def decode(d: Discrete, meaning: Meaning) -> list[GraphMolecule]:
-    """Molecules by the protocol of :mod:`.chem`, one a graph; an empty graph has None.
+def to_molecules(d: Discrete, meaning: Meaning) -> list[Any]:
+    """RDKit molecules, not sanitised, one a graph: step 1 of the protocol of :mod:`.chem`, which goes on from there.
 
     Where the vocabulary has charged types, charges are those of the types; else the protocol gives charges to N, O and
-    S that are one above their valence.
+    S that are one above their valence. An empty graph is a molecule without atoms.
     """
     pairs = [parse_type(name) for name in meaning.vocabulary or ()]
-    charged = any(charge for _, charge in pairs)
+    typed = meaning.hydrogens == "explicit" or any(charge for _, charge in pairs)
     numbers = np.array([number for number, _ in pairs])
-    A, mask, types = d.A.numpy(), d.mask.numpy(), d.types.numpy()
     out = []
-    with quiet():
-        for b in range(len(mask)):
-            n = int(mask[b].sum())
-            if charged or meaning.hydrogens == "explicit":
-                atoms = [pairs[t] for t in types[b, :n]]
-                graph = build_typed(atoms, A[b, :n, :n], meaning.hydrogens)  # type: ignore[arg-type]
-            else:
-                graph = build_molecule(numbers[types[b, :n]], A[b, :n, :n])
-            out.append(molecule_of(graph))
+    for a, mask, types in zip(d.A.numpy(), d.mask.numpy(), d.types.numpy(), strict=True):
+        n = int(mask.sum())
+        if typed:
+            out.append(build_typed([pairs[k] for k in types[:n]], a[:n, :n], meaning.hydrogens))  # type: ignore[arg-type]
+        else:
+            out.append(build_molecule(numbers[types[:n]], a[:n, :n]))
     return out
+
+
+def elements_only(graphs: Graphs) -> Graphs:
+    """Molecules whose types are elements, charges left out, as the published models are trained: ``N+`` becomes ``N``.
+
+    Sampling gives charges back to N, O and S one above their valence; anions do not come back. SMILES stay as given.
+
+    Raises:
+        ValueError: the graphs are no molecules.
+    """
+    if graphs.hydrogens is None or graphs.types is None or graphs.vocabulary is None:
+        raise ValueError("these graphs are no molecules: they have no atom types")
+    symbols = [element(parse_type(name)[0]) for name in graphs.vocabulary]
+    vocabulary = tuple(dict.fromkeys(symbols))
+    index = torch.tensor([vocabulary.index(symbol) for symbol in symbols], dtype=torch.uint8)
+    return replace(graphs, types=index[graphs.types.long()] * graphs.mask, vocabulary=vocabulary)

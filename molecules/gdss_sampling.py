@@ -34,13 +34,11 @@ from ..core.samplers.base import Sampler
 from ..core.schedules import ProductSchedule
 from ..core.scores import Score
 from ..core.spaces import Graph, Masked
-from .chem import GraphMolecule
 from .data.graphs import Graphs
 from .gdss_config import GDSSConfig
 from .gdss_training import GraphScores, space_of, told
-from .metrics.uncertainty import share
 
-__all__ = ["GraphSamples", "Moments", "draw_sizes", "moments_of", "report_of", "run", "sampler_of", "times_of"]
+__all__ = ["GraphSamples", "Moments", "draw_sizes", "moments_of", "run", "sampler_of", "times_of"]
 
 Moments = dict[str, list[float]]
 """Mean and variance of the training data: "X_mean", "X_var" (F), "A_mean", "A_var" (1)."""
@@ -55,7 +53,8 @@ class GraphSamples:
         mols: of molecules, for each of the n samples: the molecule after correction (largest fragment, sanitised), None
             where there is none. None for other graphs.
         smiles: their canonical SMILES.
-        report: shares with their definitions, by name.
+        report: of molecules, validity without and with correction and connectedness, by name, see
+            :func:`.metrics.validity.graph_validity`.
         X, A, mask: the samples before quantisation, (n, N, F), (n, N, N), (n, N).
         info: sampler, steps, seed, network calls, steering.
         records: what steering recorded.
@@ -92,28 +91,6 @@ class GraphSamples:
         partial.write_text("".join(lines), encoding="utf-8")
         partial.replace(path)
         return path
-
-
-def report_of(found: Sequence[GraphMolecule]) -> dict[str, Score]:
-    """The shares of the protocol of :mod:`.chem` among molecules."""
-    n = len(found)
-    shares = {
-        "valid_uncorrected": (
-            [f.uncorrected for f in found],
-            "no atom above its valence in the sampled graph (N, O, S one above get a charge); GDSS's validity without "
-            "correction",
-        ),
-        "sanitised_uncorrected": (
-            [f.sanitised for f in found],
-            "the sampled graph, fragments and all, sanitises in RDKit",
-        ),
-        "connected_uncorrected": ([f.fragments == 1 for f in found], "the sampled graph has one fragment"),
-        "valid_corrected": (
-            [f.mol is not None for f in found],
-            "after lowering bonds and keeping the fragment with the longest SMILES there is a molecule",
-        ),
-    }
-    return {name: share(name, sum(hits), n, text) for name, (hits, text) in shares.items()}
 
 
 def moments_of(graphs: Graphs) -> Moments:

@@ -28,8 +28,9 @@ from ..core.hooks import Hook, Step
 from ..core.noise import SlotNoise
 from ..core.steering import SVDD, FeynmanKac
 from ..core.steering.resampling import pick, uniforms
+from .chem import molecule_of
 from .gdss_config import GDSSConfig
-from .gdss_quantise import Meaning, decode, quantise
+from .gdss_quantise import Meaning, quantise, to_molecules
 
 __all__ = ["GraphReward", "Scaffold", "Steering", "choose", "prepared"]
 
@@ -58,7 +59,7 @@ class GraphReward:
         X, A = data["X"].cpu(), data["A"].cpu()
         d = quantise(X, A, mask.cpu().expand(len(X), -1), self.config, self.meaning.molecules)
         if self.meaning.molecules:
-            mols = [found.mol for found in decode(d, self.meaning)]
+            mols = [molecule_of(graph).mol for graph in to_molecules(d, self.meaning)]
             return [self.invalid if mol is None else float(self.function(mol)) for mol in mols]
         sizes = d.mask.sum(1).tolist()
         return [float(self.function(np.asarray(a[:n, :n]))) for a, n in zip(d.A.numpy(), sizes, strict=True)]

@@ -14,10 +14,12 @@ from scidiffuse.core.sample import sample
 from scidiffuse.core.samplers import DDIM
 from scidiffuse.core.spaces import Graph, Masked, Product
 from scidiffuse.core.steering import SVDD
+from scidiffuse.molecules.chem import canonical, molecule_of
+from scidiffuse.molecules.data.graphs import Graphs
 from scidiffuse.molecules.data.smiles import from_smiles
 from scidiffuse.molecules.gdss import GDSS
 from scidiffuse.molecules.gdss_config import GDSSConfig
-from scidiffuse.molecules.gdss_quantise import Meaning, decode, quantise, to_graphs
+from scidiffuse.molecules.gdss_quantise import Meaning, elements_only, quantise, to_graphs, to_molecules
 from scidiffuse.molecules.gdss_sampling import draw_sizes, moments_of, run, sampler_of, times_of
 from scidiffuse.molecules.gdss_schedules import schedules_of
 from scidiffuse.molecules.gdss_training import build, told
@@ -231,12 +233,14 @@ def test_other_graphs_drop_or_keep_isolated_nodes():
     assert kept == [0, 1] and graphs.types is None
 
 
+def decode(d, meaning):
+    return [molecule_of(graph) for graph in to_molecules(d, meaning)]
+
+
 def test_decoding_gives_back_molecules_and_corrects_impossible_ones():
     graphs = from_smiles(["CCO", "C", "N#CC"], "CNO")
     d = quantise(graphs.X, graphs.A.float(), graphs.mask, GDSSConfig(), True)
     found = decode(d, MOLECULE)
-    from scidiffuse.molecules.chem import canonical
-
     assert [canonical(f.mol) for f in found] == ["CCO", "C", "CC#N"]
     assert all(f.uncorrected and f.sanitised for f in found)
     A = torch.zeros(1, 2, 2)
@@ -252,9 +256,19 @@ def test_decoding_gives_back_molecules_and_corrects_impossible_ones():
 def test_charged_types_keep_their_charge():
     graphs = from_smiles(["C[N+](=O)[O-]"], ("C", "N", "O", "N+", "O-"))
     d = quantise(graphs.X, graphs.A.float(), graphs.mask, GDSSConfig(), True)
-    from scidiffuse.molecules.chem import canonical
-
     assert canonical(decode(d, Meaning("types", graphs.vocabulary, "implicit"))[0].mol) == "C[N+](=O)[O-]"
+
+
+def test_elements_only_merges_charged_types_and_the_protocol_charges_them_again():
+    graphs = from_smiles(["C[NH2+]C", "[O-]C"], ("N+", "C", "O-", "N", "O"))
+    merged = elements_only(graphs)
+    assert merged.vocabulary == ("N", "C", "O")
+    assert merged.types[0].tolist() == [1, 0, 1] and merged.types[1, :2].tolist() == [2, 1]
+    four = elements_only(from_smiles(["C[N+](C)(C)C"], ("C", "N+")))
+    d = quantise(four.X, four.A.float(), four.mask, GDSSConfig(), True)
+    assert canonical(decode(d, Meaning("types", ("C", "N"), "implicit"))[0].mol) == "C[N+](C)(C)C"
+    with pytest.raises(ValueError, match="no molecules"):
+        elements_only(Graphs(torch.zeros(1, 2, 2, dtype=torch.uint8), torch.ones(1, 2, dtype=torch.bool)))
 
 
 def test_all_virtual_atoms_are_an_empty_sample():
