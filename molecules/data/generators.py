@@ -16,8 +16,9 @@ sbm                200 stochastic block models: 2 to 5 blocks of 20 to 40 nodes,
 
 **What the published programs do beside the recipe.** The generator of community_small that EDP-GNN, GDSS and SPECTRE
 share draws the inside of its two communities with the fixed seeds 0 and 1, so that all graphs of one size have the same
-two communities and differ in the edges between them: ``fixed_blocks=True`` does that. If a community falls into pieces,
-the pieces are joined like communities, here as well. An SBM may be disconnected; SPECTRE keeps those.
+two communities and differ in the edges between them (so it is in the file of SPECTRE): ``fixed_blocks=True`` does it.
+If a community falls into pieces, the pieces are joined like communities, here as well. An SBM may be disconnected;
+SPECTRE keeps those.
 """
 
 from __future__ import annotations

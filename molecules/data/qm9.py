@@ -10,9 +10,9 @@ models are trained on. From four kinds of files:
 - ``dsgdb9nsd_*.xyz``, as the authors published them, with numbers like ``1.2997*^-6``;
 - PyG's processed file: :func:`.interchange.read_pyg`.
 
-The SMILES of qm9pack is the first of the two of the original files (of GDB-17); the InChI is the one of the relaxed
-geometry's first. 3,891 molecules have the InChI of an earlier one: tautomers (InChI does not tell them apart) that are
-different entries of QM9.
+The SMILES of qm9pack have no stereo, all of them differ, and each comes back from its graph as the same molecule
+(`benchmarks/molecules_roundtrip.py`). 3,891 molecules have the InChI of an earlier one: tautomers, which InChI does not
+tell apart and which are different entries of QM9; a split by InChIKey keeps them together.
 """
 
 from __future__ import annotations
@@ -246,7 +246,7 @@ def _dsgdb9nsd(path: Path) -> tuple[int, np.ndarray, np.ndarray, dict[str, float
     """One file: number, atomic numbers, positions, properties, SMILES.
 
     Its lines: number of atoms; ``gdb <number>`` and 15 properties; the atoms with Mulliken charges; frequencies; SMILES
-    of GDB-17 and of the relaxed geometry; InChI of the same.
+    of GDB-9 and of the relaxed geometry; InChI of the same.
     """
     lines: Iterator[str] = read_lines(path)
     try:

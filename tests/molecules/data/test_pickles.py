@@ -100,3 +100,5 @@ def test_published_community_small(data):
     g = read_spectre(path)
     assert len(g) == 100 and (g.num_nodes.min(), g.num_nodes.max()) == (12, 20)
     assert (g.num_nodes % 2 == 0).all() and all(nx.is_connected(n) for n in g.to_networkx())
+    halves = {(n, g.A[b, : n // 2, : n // 2].numpy().tobytes()) for b, n in enumerate(g.num_nodes.tolist())}
+    assert len(halves) == 5, "one community for each size: what generators.community_small(fixed_blocks=True) does"
