@@ -1,4 +1,4 @@
-"""Molecules, graphs and biological sequences: data, and what scores them.
+"""Molecules, graphs and biological sequences: data, a model of graphs (GDSS), and what scores them.
 
 >>> from scidiffuse import molecules as mo
 >>> graphs = mo.load("qm9", limit=1000)                           # or mo.read_smiles("mine.csv", "CNOF", max_atoms=9)
@@ -7,7 +7,7 @@
 >>> train.to_smiles()[:3]
 
 Nothing heavy is imported until a name is used. Molecules need RDKit, tables pandas, and so on: all of them come with
-``pip install "scidiffuse[molecules]"``. No generative model is built yet.
+``pip install "scidiffuse[molecules]"``.
 """
 
 from __future__ import annotations
@@ -45,6 +45,10 @@ if TYPE_CHECKING:
         read_xyz,
         scaffold_split,
     )
+    from .gdss import GDSS
+    from .gdss_config import GDSSConfig
+    from .gdss_quantise import elements_only
+    from .gdss_sampling import GraphSamples
     from .metrics import (
         Motif,
         Score,
@@ -105,6 +109,10 @@ _WHERE: dict[str, tuple[str, ...]] = {
         "scaffold_split",
     ),
     "chem": (),
+    "gdss": ("GDSS",),
+    "gdss_config": ("GDSSConfig",),
+    "gdss_quantise": ("elements_only",),
+    "gdss_sampling": ("GraphSamples",),
     "metrics": (
         "Motif",
         "Score",
@@ -137,7 +145,10 @@ _WHERE: dict[str, tuple[str, ...]] = {
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 
 __all__ = [
+    "GDSS",
     "Atoms",
+    "GDSSConfig",
+    "GraphSamples",
     "Graphs",
     "Motif",
     "Reaction",
@@ -148,6 +159,7 @@ __all__ = [
     "bond_orders",
     "check_leak",
     "duplicates",
+    "elements_only",
     "evaluate",
     "fcd",
     "fcd_guacamol",
