@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from .calendar import times_around
 from .data import Panel, _pandas, to_panel, write_long
+from .data.clock import grid
 from .data.files import existing, replacing
 from .metrics import GLUONTS_LEVELS, METHODS, crps_ensemble, crps_normal, quantiles_of, wql, wql_from_quantiles
 from .metrics import scores as all_scores
@@ -63,7 +65,7 @@ class Forecast:
 
     def times(self, i: int) -> pd.DatetimeIndex:
         """The horizon's timestamps of row ``i``."""
-        return _pandas().date_range(self.starts[i], periods=self.horizon, freq=self.freq)
+        return grid(self.starts[i], self.freq, periods=self.horizon)
 
     def quantiles(self, levels: Sequence[float], method: Literal["nearest", "linear"] = "linear") -> np.ndarray:
         """(Q, series, horizon) at levels in (0, 1)."""
@@ -113,11 +115,10 @@ class Forecast:
         bounds = [(v, 0.5 - v / 200, 0.5 + v / 200) for v in sorted(level)]
         values = self.quantiles([0.5, *(q for _, a, b in bounds for q in (a, b))])
         mean, frames = self.mean(), []
-        offset = pd.tseries.frequencies.to_offset(self.freq)
         for i, u in enumerate(self.ids):
             columns: dict[str, Any] = {"unique_id": [u] * self.horizon, "ds": self.times(i)}
             if cutoff or (cutoff is None and len(set(self.ids)) < len(self.ids)):
-                columns["cutoff"] = [self.starts[i] - offset] * self.horizon
+                columns["cutoff"] = [times_around(self.starts[i], self.freq, -1, 0)[0]] * self.horizon
             columns |= {self.name: mean[i], f"{self.name}-median": values[0, i]}
             for k, (v, _, _) in enumerate(bounds):
                 columns[f"{self.name}-lo-{v:g}"] = values[1 + 2 * k, i]

@@ -68,6 +68,17 @@ def test_a_cutoff_where_it_is_asked_for():
     assert "cutoff" not in ts.seasonal_naive(hist, 5).to_long(level=[80], cutoff=False)
 
 
+@pytest.mark.parametrize("day", ["2024-03-29", "2024-10-25"])
+def test_daily_steps_keep_their_wall_time_where_the_clocks_skip_or_repeat_it(day):
+    start = pd.Timestamp(f"{day} 02:30", tz="Europe/Berlin")  # the third step falls into the change
+    f = ts.Forecast(("a",), (start,), "D", np.zeros((1, 2, 5)))
+    longer = ts.Panel(("a",), (start,), (np.zeros(6),), "D").times(0)
+    assert f.times(0).equals(longer[:5]) and [t.hour for t in f.times(0)] == [2, 2, 3 if "03" in day[5:7] else 2, 2, 2]
+    after = dataclasses.replace(f, starts=(longer[3],))
+    table = after.to_long(cutoff=True)
+    assert (table["cutoff"] == longer[2]).all() and (table["ds"].iloc[:2] == longer[3:5]).all()
+
+
 def test_joined_rows_are_those_of_the_parts():
     first, later = forecast(), dataclasses.replace(forecast(), ids=("c", "d"), iid=False)
     both = joined([first, later])
