@@ -12,6 +12,7 @@ whole gaps (runs of consecutive missing steps).
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 
 from .data import Panel, _pandas, to_panel, write_long
 from .data.clock import grid
-from .data.files import replacing
+from .data.files import existing, replacing
 from .forecast import Forecast
 from .metrics import Score, scores
 from .metrics.quantile import quantiles_of
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Imputation", "runs"]
+
+#: What `Imputation.save` writes into an ``.npz``.
+_ARRAYS = {"observed", "length", "paths", "unique_id", "start", "zone", "freq", "name", "iid", "info"}
 
 
 def runs(missing: np.ndarray) -> np.ndarray:
@@ -282,10 +286,9 @@ class Imputation:
         A file of filled series is ``write_long(imputation.to_panel(), path)``. Returns the path.
         """
         path = Path(path)
-        if path.suffix != ".npz":
-            path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix.lower() != ".npz":
             return write_long(self.to_long(level), path)
-        numbers = all(isinstance(u, int) and not isinstance(u, bool) for u in self.ids)
+        numbers = all(isinstance(u, int | np.integer) and not isinstance(u, bool) for u in self.ids)
         with replacing(path) as partial, partial.open("wb") as file:
             np.savez_compressed(
                 file,
@@ -307,13 +310,18 @@ class Imputation:
         """Read what :meth:`save` wrote as ``.npz``. Names that were neither text nor integers come back as text.
 
         Raises:
-            FileNotFoundError: no such file. ValueError: not such a file.
+            FileNotFoundError: no such file. ValueError: damaged, or no such imputation (what it holds is said).
         """
-        pd = _pandas()
-        with np.load(path, allow_pickle=False) as data:
-            if not {"observed", "length", "paths", "zone"} <= set(data.files):
-                raise ValueError(f"{Path(path).name} holds {sorted(data.files)}: not what Imputation.save writes")
-            read = {k: data[k] for k in data.files}
+        pd, path = _pandas(), existing(path)
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                read = {k: data[k] for k in data.files}
+        except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path.name} is damaged, or no imputation in .npz: {error}") from error
+        if lacking := _ARRAYS - read.keys():
+            raise ValueError(
+                f"{path.name} is not what Imputation.save writes: it lacks {sorted(lacking)} and holds {sorted(read)}"
+            )
         cuts = np.cumsum(read["length"])[:-1]
         values = np.split(read["observed"], cuts)
         parts = np.split(read["paths"], np.cumsum([int(np.isnan(v).sum()) for v in values])[:-1], axis=1)

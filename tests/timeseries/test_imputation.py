@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -166,8 +168,20 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"expected \.csv"):
         imputation().save(tmp_path / "f.xlsx")
     np.savez(tmp_path / "other.npz", samples=np.zeros(3))
-    with pytest.raises(ValueError, match=r"not what Imputation\.save writes"):
+    with pytest.raises(ValueError, match=r"not what Imputation\.save writes: it lacks .*'paths'.* holds \['samples'\]"):
         Imputation.load(tmp_path / "other.npz")
+    whole = imputation().save(tmp_path / "f.npz").read_bytes()
+    for content in (whole[: len(whole) // 2], b"hello", b""):
+        (tmp_path / "torn.npz").write_bytes(content)
+        with pytest.raises(ValueError, match=r"torn\.npz is damaged, or no imputation"):
+            Imputation.load(tmp_path / "torn.npz")
+    with pytest.raises(FileNotFoundError, match="no file"):
+        Imputation.load(tmp_path / "nothing.npz")
+
+
+def test_names_of_numpy_and_capital_suffixes(tmp_path):
+    numbered = dataclasses.replace(imputation(), ids=tuple(np.arange(len(imputation()))))
+    assert Imputation.load(numbered.save(tmp_path / "f.NPZ")).ids == tuple(range(len(numbered)))
 
 
 # ---------------------------------------------------------------- bad input
