@@ -77,6 +77,9 @@ def fan_chart(
 
     Returns:
         a matplotlib ``Figure`` (``.savefig(path)``); no global pyplot state is touched.
+
+    Raises:
+        ValueError: no such row, a history without the series of a drawn row, a truth of another shape.
     """
     picked = list(range(min(6, len(forecast.ids)))) if rows is None else list(rows)
     if not picked or not all(0 <= r < len(forecast.ids) for r in picked):
@@ -85,6 +88,11 @@ def fan_chart(
     columns = min(columns, len(picked))
     figure, axes = _figure(-(-len(picked) // columns), columns, (5.4, 2.7))
     series = None if history is None else (history if isinstance(history, Panel) else to_panel(history, forecast.freq))
+    foreign = [] if series is None else [forecast.ids[r] for r in picked if forecast.ids[r] not in series.ids]
+    if series is not None and foreign:
+        raise ValueError(f"the history has no series {foreign[0]!r}; it has {list(series.ids[:5])}")
+    if actual is not None:
+        _fits(forecast, actual)
     bands = [(v, *forecast.quantiles([0.5 - v / 200, 0.5 + v / 200])) for v in sorted(level, reverse=True)]
     shades = _shades(len(bands))
     middle = forecast.quantile(0.5)
@@ -95,11 +103,8 @@ def fan_chart(
         r = picked[k]
         t = forecast.times(r)
         if series is not None:
-            i = (
-                r
-                if len(series) == len(forecast.ids) and series.ids[r] == forecast.ids[r]
-                else (series.ids.index(forecast.ids[r]))
-            )
+            same = len(series) == len(forecast.ids) and series.ids[r] == forecast.ids[r]
+            i = r if same else series.ids.index(forecast.ids[r])
             when = series.times(i)
             before = np.flatnonzero(when < t[0])[-past:]
             axis.plot(when[before], series.values[i][before], color="0.25", lw=1.0, label="history")
@@ -221,16 +226,21 @@ def pit_plot(
     return figure
 
 
+def _fits(forecast: Forecast, actual: np.ndarray) -> None:
+    """Refuse a truth that is not (series, horizon)."""
+    if actual.shape != (len(forecast.ids), forecast.horizon):
+        raise ValueError(
+            f"{forecast.name!r} has (series, horizon) = ({len(forecast.ids)}, {forecast.horizon}), the truth "
+            f"{actual.shape}: give the truth of these rows"
+        )
+
+
 def _known(forecasts: Sequence[Forecast], actual: np.ndarray) -> np.ndarray:
     """Which observations are known, after the shapes were found to fit."""
     if not forecasts:
         raise ValueError("no forecast to draw")
     for f in forecasts:
-        if actual.shape != (len(f.ids), f.horizon):
-            raise ValueError(
-                f"{f.name!r} has (series, horizon) = ({len(f.ids)}, {f.horizon}), the truth {actual.shape}: give the "
-                "truth of these rows"
-            )
+        _fits(f, actual)
     known = ~np.isnan(actual)
     if not known.any():
         raise ValueError(f"none of the {actual.size} observations is known: there is nothing to draw")

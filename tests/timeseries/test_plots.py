@@ -115,6 +115,12 @@ def test_pictures_of_nothing_are_refused():
             draw([f], np.full((4, 10), np.nan))
         with pytest.raises(ValueError, match="one name"):
             draw([f], y, names=["a", "b"])
+    for draw, words in (
+        (lambda: forecast().plot(panel(k=1)), r"the history has no series 'b'; it has \['a'\]"),
+        (lambda: f.plot(actual=y[:3]), r"\(4, 10\), the truth \(3, 10\)"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            draw()
     with pytest.raises(ValueError, match="band"):
         ts.reliability([f], y, band=95)
     with pytest.raises(ValueError, match="point forecast"):
