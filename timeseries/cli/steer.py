@@ -28,7 +28,7 @@ GRAMMAR = (
 )
 
 _BOUND = re.compile(r"(lower|upper|capacity)=(.+)")
-_TOTAL = re.compile(r"total(?:\((.+)\))?(>=|<=)([^/]+)(?:/(.+))?")
+_TOTAL = re.compile(r"total(?:\s*\((.+)\))?\s*(>=|<=)([^/]+)(?:/(.+))?")
 
 
 def constraint(text: str) -> Constraint:

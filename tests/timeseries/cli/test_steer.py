@@ -36,6 +36,8 @@ def test_a_total_of_several_series_sums_them_and_nothing_else():
     found = constraint("total(a, 7)>=30")
     assert isinstance(found, Scenario) and found.joint and found.label == "30 <= total(a,7)"
     assert found.margins(y, ROWS, IDS)[:, 0].tolist() == [v[[0, 2]].sum() - 30 for v in y]
+    spaced = constraint(" total (a, 7) >= 30 ")
+    assert spaced.label == found.label and np.array_equal(spaced.margins(y, ROWS, IDS), found.margins(y, ROWS, IDS))
     assert constraint("total(a)<=30").margins(y, ROWS, IDS)[:, 0].tolist() == [30 - v[0].sum() for v in y]
     with pytest.raises(ValueError, match=r"no series \['c'\]; there are \['a', 'b', '7'\]"):
         constraint("total(a,c)>=30").margins(y, ROWS, IDS)
