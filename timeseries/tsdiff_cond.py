@@ -252,10 +252,10 @@ class TSDiffCond(WindowModel):
         """Sample independent paths of the h steps after the end of every series.
 
         All series and paths are walked together, in batches of ``max_batch``; the noise of path j of series i depends
-        on (seed, i, j) alone. Series that the model never saw are welcome, and so are contexts with gaps. Rows at the
-        end of a frame whose y is NaN are part of the (unobserved) past: the forecast starts after the last row. Where
-        all that a context shows is one value, the forecast is that value, without spread, and a warning names the
-        series.
+        on the seed and on i S + j alone: another S is another draw. Series that the model never saw are welcome, and so
+        are contexts with gaps. Rows at the end of a frame whose y is NaN are part of the (unobserved) past: the
+        forecast starts after the last row. Where all that a context shows is one value, the forecast is that value,
+        without spread, and a warning names the series.
 
         Args:
             df: the histories, long frame or panel; a frame must have the model's frequency by itself.

@@ -3,7 +3,7 @@
 Every system that forecasts by completing windows walks alike. S paths of each series are walked; with steering
 (:mod:`.steering`) K particles a path. The batch holds (series, path, K) windows (B, L, channels), or, where a joint
 constraint ties the series together, (path, K) particles of all series, (B, series, L, channels). The noise of path j of
-series i depends on (seed, i, j) alone, not on the batches.
+series i depends on the seed and on i S + j alone, not on the batches: another S is another draw.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ def check_steering(num_samples: int, steer: Any, walkers: int, on_violation: OnV
     """Refuse settings out of range.
 
     Raises:
-        ValueError: fewer than one path, fewer than two particles when steering, an unknown `on_violation`.
+        ValueError: no whole number of paths, fewer than two particles when steering, an unknown `on_violation`.
     """
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+    if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
+        raise ValueError(f"num_samples must be an integer of at least 1, got {num_samples!r}")
     if on_violation not in ("raise", "warn", "project"):
         raise ValueError(f"on_violation must be 'raise', 'warn' or 'project', got {on_violation!r}")
     if steer is not None and (isinstance(walkers, bool) or not isinstance(walkers, int) or walkers < 2):

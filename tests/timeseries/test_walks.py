@@ -52,7 +52,8 @@ def test_sampler_and_steps_by_default_by_configuration_and_by_call():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        ((0, None, 16, "raise"), "num_samples must be at least 1"),
+        ((0, None, 16, "raise"), "num_samples must be an integer of at least 1, got 0"),
+        ((2.5, None, 16, "raise"), "num_samples must be an integer of at least 1, got 2.5"),
         ((1, None, 16, "ignore"), "'raise', 'warn' or 'project'"),
         ((1, ts.NonNegative(), 1, "raise"), "walkers >= 2, got 1"),
         ((1, ts.NonNegative(), 2.5, "raise"), "walkers >= 2, got 2.5"),
