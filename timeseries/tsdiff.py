@@ -124,9 +124,10 @@ class TSDiff(WindowModel):
         """Sample paths of the h steps after the end of every series.
 
         All series and paths are walked together, in batches of ``max_batch``; the noise of path j of series i depends
-        on (seed, i, j) alone. Series that the model never saw are welcome. Rows at the end of a frame whose y is NaN
-        are part of the (unobserved) past: the forecast starts after the last row. Where all that a context shows is
-        one value, the forecast is that value, without spread, and a warning names the series.
+        on the seed and on i S + j alone: another S is another draw. Series that the model never saw are welcome. Rows
+        at the end of a frame whose y is NaN are part of the (unobserved) past: the forecast starts after the last row.
+        Where all that a context shows is one value, the forecast is that value, without spread, and a warning names the
+        series.
 
         Args:
             df: the histories, long frame or panel; a frame must have the model's frequency by itself.
@@ -354,7 +355,7 @@ class TSDiff(WindowModel):
         self,
         n: int,
         *,
-        sampler: Sampling = "ddpm",
+        sampler: Sampling | None = None,
         steps: int | None = None,
         seed: int = 0,
         max_batch: int | None = 256,
@@ -364,9 +365,7 @@ class TSDiff(WindowModel):
 
         Args:
             n: how many.
-            sampler: "ddpm" (ancestral) or "ddim" (deterministic given the start). steps: network calls; all T for ddpm,
-                20 for ddim by default.
-            seed, max_batch, progress: as for `forecast`.
+            sampler, steps, seed, max_batch, progress: as for `forecast`.
 
         Raises:
             RuntimeError: not trained.
@@ -375,9 +374,7 @@ class TSDiff(WindowModel):
         c, denoiser = self.config, self._trained()
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise ValueError(f"the number of windows must be a positive integer, got {n!r}")
-        if sampler not in ("ddim", "ddpm"):
-            raise ValueError(f"sampler must be 'ddim' or 'ddpm', got {sampler!r}")
-        steps = (min(20, c.timesteps) if sampler == "ddim" else c.timesteps) if steps is None else steps
+        sampler, steps = sampling_of(c, sampler, steps)
         result = sample(
             denoiser,
             DDIM() if sampler == "ddim" else DDPM(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -139,7 +140,9 @@ def refuse_leak(train: Panel, valid: Panel, horizon: int) -> None:
     """Raise where the last `horizon` steps of `valid` reach back into the training data."""
     if valid.freq != train.freq:
         raise ValueError(f"val_df has freq={valid.freq!r}, the training data {train.freq!r}")
-    ends = {u: train.end(i) for i, u in enumerate(train.ids)}
+    ends: dict[Any, Any] = {}
+    for i, u in enumerate(train.ids):
+        ends[u] = max(train.end(i), ends.get(u, train.end(i)))
     for i, u in enumerate(valid.ids):
         first = valid.times(i, max(0, len(valid.values[i]) - horizon))[0]
         if u in ends and first <= _as_timestamp(ends[u], first):

@@ -67,6 +67,10 @@ class WindowConfig:
             raise ValueError(f"scaler must be 'mean_abs' or 'standard', got {self.scaler!r}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+        if self.embedding % 2:
+            raise ValueError(f"embedding must be even (sines and cosines), got {self.embedding}")
+        if not 0 < self.beta_start <= self.beta_end < 1:
+            raise ValueError(f"betas need 0 < beta_start <= beta_end < 1, got {self.beta_start} and {self.beta_end}")
         if self.freq is not None:
             object.__setattr__(self, "freq", canonical_freq(self.freq))
         if self.freq is not None or not isinstance(self.lags, str):

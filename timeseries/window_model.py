@@ -13,7 +13,9 @@ may know (:mod:`.windows`), and trains one denoiser on all of them. A system say
     _header(), _restore(stored) what travels in the checkpoint beside the weights
 
 *No leak.* Held-out steps (``holdout``) are cut off before anything is measured; validation horizons begin after the
-training data end, and a validation frame whose horizons reach into the training data is refused.
+training data of their series end, and a validation frame in which they do not is refused. All of this counts from the
+end of each series: where series end at different times, what others did later is in the training (`data.backtest`
+has cutoffs that all series share).
 """
 
 from __future__ import annotations
@@ -267,7 +269,11 @@ class WindowModel:
         read = checkpoint.load(folder, kind=cls.kind)
         stored = dict(read.config.get("config", {}))
         known = {f.name for f in fields(cls.config_class)}
-        if not stored or set(stored) - known:
+        if not stored:
+            raise checkpoint.CheckpointError(
+                f"checkpoint {str(folder)!r} holds weights without settings: give a folder that save or fit wrote"
+            )
+        if set(stored) - known:
             raise checkpoint.CheckpointError(
                 f"checkpoint {str(folder)!r} has the settings {sorted(set(stored) - known)}, which this version lacks"
             )

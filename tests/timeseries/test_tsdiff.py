@@ -135,6 +135,10 @@ def test_unconditional_windows(model):
     assert x.shape == (3, 30) and np.array_equal(x, model.sample(3, steps=5))
     plain = model.sample(3, sampler="ddim", max_batch=2)
     assert np.allclose(plain, model.sample(3, sampler="ddim"), atol=1e-5) and not np.allclose(plain, x)
+    model.config, before = dataclasses.replace(model.config, sampler="ddim", sampling_steps=5), model.config
+    configured = model.sample(3)
+    model.config = before
+    assert np.array_equal(configured, model.sample(3, sampler="ddim", steps=5))
     for wrong, said in (({"n": 0}, "positive integer, got 0"), ({"n": 1, "sampler": "euler"}, "got 'euler'")):
         with pytest.raises(ValueError, match=said):
             model.sample(**wrong)
@@ -211,6 +215,10 @@ def test_validation_that_leaks_is_refused():
     with pytest.raises(ValueError, match="validation leaks"):
         ts.TSDiff(**TINY).fit(early, val_df=df, val_windows=2, **FAST)
     ts.TSDiff(**TINY).fit(early, val_df=df, val_windows=1, **FAST)
+    whole = ts.to_panel(df)
+    twice = ts.Panel(("a", "a"), whole.starts[:1] * 2, (whole.values[0], whole.values[0][:150]), "h")
+    with pytest.raises(ValueError, match="validation leaks"):  # the longer of two rows of a series counts
+        ts.TSDiff(**TINY).fit(twice, val_df=whole, val_windows=1, **FAST)
 
 
 # ---------------------------------------------------------------- files
@@ -338,6 +346,8 @@ def test_untrained_and_misused_models():
         ({"dropout": 1.0}, "dropout"),
         ({"guidance_scale": -1.0}, "scale"),
         ({"freq": "hourly"}, "unknown frequency"),
+        ({"beta_start": 0.2}, "beta_start <= beta_end"),
+        ({"embedding": 7}, "embedding must be even"),
     ],
 )
 def test_bad_settings(settings, words):
