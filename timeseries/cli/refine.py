@@ -90,8 +90,6 @@ def refine(
             if horizon is not None:
                 raise ValueError(f"--horizon is for {' and '.join(BASES)}: a file has its own horizon")
         trained = load(model)
-        if not hasattr(trained, "refine"):
-            raise ValueError(f"{trained.kind} models do not refine: use a tsdiff model")
         panel = panel_for(trained.config.freq, read(data, freq, tz, start, errors), freq, errors)
         result = trained.refine(
             _base(base, panel, horizon or trained.config.prediction_length, tz),

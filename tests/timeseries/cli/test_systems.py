@@ -122,7 +122,8 @@ def test_joint_models_forecast_impute_and_sample(data, joint, table, tmp_path, c
         one = long[(long["window"] == 1) & (long["unique_id"] == "b")].sort_values("step")
         assert np.allclose(one["y"], read["windows"][1, 1])
     assert "--report is for windows" in call(*windows, "--report", data, code=1)
-    assert "do not refine" in call("refine", "random-walk", data, "--model", joint, "--out", tmp_path / "r.csv", code=1)
+    refine = ["refine", "random-walk", data, "--model", joint, "--out", tmp_path / "r.csv"]
+    assert "which CSDI, a conditional model, does not say: train a TSDiff" in call(*refine, code=1)
 
 
 def test_joint_models_are_scored(data, joint, tmp_path, call):
