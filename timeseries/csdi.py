@@ -186,7 +186,8 @@ class CSDI(WindowModel):
         Path j of all series with the same last timestamp is one draw of their common future. A series that ends earlier
         is forecast from its own end, from what all series were then: no row after an origin is looked at. To forecast
         such series together with the others, give them rows up to the common end whose y is NaN: these are part of the
-        (unobserved) past. The noise of path j depends on the seed, j and the origin alone, not on ``max_batch``.
+        (unobserved) past. The noise of path j from origin o (in their order) depends on the
+        seed and on o S + j alone, not on ``max_batch``.
 
         Args:
             df: the histories, long frame or panel, of all or some of the series that the model knows; a frame must have
@@ -229,7 +230,7 @@ class CSDI(WindowModel):
             )
         run = Run.of(denoiser, self.schedule, c, sampler, steps, seed, max_batch, progress)
         context = c.length - h
-        remind(panel, context, self.trained_until)
+        remind(panel, context, self.trained_until, stacklevel=3)
         data = Aligned.of(panel)
         all_origins = origins(data, names, context)
         _warn_of_ends(panel, names, len(all_origins))

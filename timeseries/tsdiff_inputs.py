@@ -118,7 +118,7 @@ def prepare(
     return Inputs(windows, shift, scale, constant, h)
 
 
-def remind(panel: Panel, context: int, trained_until: dict[str, str]) -> None:
+def remind(panel: Panel, context: int, trained_until: dict[str, str], stacklevel: int = 4) -> None:
     """Warn of short and sparse histories, and of origins inside the training period."""
     short = [(u, len(y)) for u, y in zip(panel.ids, panel.values, strict=True) if len(y) < context]
     if short:
@@ -126,7 +126,7 @@ def remind(panel: Panel, context: int, trained_until: dict[str, str]) -> None:
         warnings.warn(
             f"{len(short)} of {len(panel)} histories are shorter than the context of {context} steps; the rest "
             f"counts as not observed: {listing}",
-            stacklevel=4,
+            stacklevel=stacklevel,
         )
     sparse = [
         (u, float(np.isnan(y[len(y) - context :]).mean()))
@@ -139,7 +139,7 @@ def remind(panel: Panel, context: int, trained_until: dict[str, str]) -> None:
         warnings.warn(
             f"more than half of the context of {context} steps is not observed in {len(sparse)} of {len(panel)} "
             f"series: {listing}",
-            stacklevel=4,
+            stacklevel=stacklevel,
         )
     inside = []
     for i, u in enumerate(panel.ids):
@@ -155,7 +155,7 @@ def remind(panel: Panel, context: int, trained_until: dict[str, str]) -> None:
         warnings.warn(
             f"{len(inside)} forecasts begin inside the training period (first: series {inside[0]!r}): their "
             "scores would not be out of sample",
-            stacklevel=4,
+            stacklevel=stacklevel,
         )
 
 

@@ -359,8 +359,9 @@ def test_series_of_other_ends_have_their_own_origins(tiny):
 def test_series_may_begin_late_be_left_out_and_be_alone(tiny):
     df = waves(130)
     late = df[(df["unique_id"] != "w") | (df.groupby("unique_id").cumcount() >= 125)]
-    with pytest.warns(UserWarning, match=r"shorter than the context of 12 steps.*'w' \(5\)"):
+    with pytest.warns(UserWarning, match=r"shorter than the context of 12 steps.*'w' \(5\)") as told:
         assert np.isfinite(tiny.forecast(late, num_samples=2, steps=3).samples).all()
+    assert {w.filename for w in told} == {__file__}  # they point at the caller
     some = df[df["unique_id"].isin(["w", "u"])]
     assert tiny.forecast(some, num_samples=2, steps=3).ids == ("u", "w")
     alone = CSDI(**TINY).fit(waves(60, ("u",)), **FAST)
