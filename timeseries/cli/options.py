@@ -102,10 +102,11 @@ def covariates_of(
     config: Any, frame: pd.DataFrame, file: Path | None = None, tz: str | None = None
 ) -> pd.DataFrame | None:
     """What a model is to be told of the future: its covariates in the data, and in a file, which is right where both
-    have a row. None for a model without.
+    have a value. None for a model without.
 
     Raises:
-        ValueError: the data (and the file) lack columns, or a file was given to a model that has no covariates.
+        ValueError: the data (and the file) lack columns, have two rows of one time, or a file was given to a model that
+            has no covariates.
     """
     columns = list(getattr(config, "covariates", ()))
     if not columns:
@@ -126,8 +127,15 @@ def covariates_of(
                 f"this model has the covariates {', '.join(columns)}: the {'file' if part is not frame else 'data'} "
                 f"lack the columns {', '.join(lacking)}, and have {', '.join(map(str, part.columns))}"
             )
-    whole = pd.concat([part[["unique_id", "ds", *columns]] for part in parts], ignore_index=True)
-    return whole.drop_duplicates(["unique_id", "ds"], keep="last") if len(parts) > 1 else whole
+    if len(parts) == 1:
+        return parts[0][["unique_id", "ds", *columns]]
+    from ..covariates import read_known
+
+    known = read_known(parts[1], columns, "--covariates-file").over(read_known(frame, columns, "the data"))
+    rows = []
+    for u, (times, values) in known.series.items():
+        rows.append(pd.DataFrame(values, columns=columns).assign(unique_id=u, ds=times))
+    return pd.concat(rows, ignore_index=True)
 
 
 def load(folder: Path | None) -> Any:

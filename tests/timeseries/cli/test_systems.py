@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from scidiffuse import timeseries as ts
+from scidiffuse.timeseries.cli.options import covariates_of
 from scidiffuse.timeseries.models import load_model
 
 FEW = ["--num-samples", 4, "--steps", 5, "--no-progress"]
@@ -130,3 +132,19 @@ def test_joint_models_are_scored(data, joint, tmp_path, call):
     text = call("backtest", data, "--model", joint, *FEW, "--windows", 2, "--out", tmp_path)
     assert "CSDI, 4 paths" in text and "random walk" in text
     assert len(pd.read_csv(tmp_path / "forecasts.csv")) == 24
+
+
+def test_a_file_of_covariates_goes_before_the_data_cell_by_cell(tmp_path):
+    ds = pd.date_range("2024-01-01", periods=3, freq="h")
+    frame = pd.DataFrame({"unique_id": "a", "ds": ds, "y": 1.0, "price": [1.0, 2.0, 3.0]})
+    config = SimpleNamespace(covariates=("price",))
+    file = tmp_path / "price.csv"
+    pd.DataFrame({"unique_id": "a", "ds": ds + pd.Timedelta("1h"), "price": [9.0, np.nan, 7.0]}).to_csv(
+        file, index=False
+    )
+    found = covariates_of(config, frame, file)
+    assert found["ds"].tolist() == pd.date_range(ds[0], periods=4, freq="h").tolist()
+    assert found["price"].tolist() == [1.0, 9.0, 3.0, 7.0]
+    pd.DataFrame({"unique_id": "a", "ds": ds[[0, 0]], "price": [8.0, 9.0]}).to_csv(file, index=False)
+    with pytest.raises(ValueError, match="--covariates-file: series 'a' has two rows at 2024-01-01"):
+        covariates_of(config, frame, file)
