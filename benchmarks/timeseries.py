@@ -5,7 +5,7 @@
 One process; what is compared takes turns in every round and the smallest time of each counts. Read the ratios, not the
 seconds. The weights are random (a fixed seed) where time alone is measured: what a network says does not change what it
 costs. What the samplers are worth is measured with the model that ships, on the eight weeks that it never saw: the
-scale of each sampler is the best one on 28 validation windows, which end before those weeks.
+scale of each sampler is the best one (16 paths) on 28 validation windows, which end before those weeks; 50 paths.
 
     samplers      guided DDPM, 100 calls, against guided DDIM, 20 calls: time (one thread) and wQL
     forty series  40 series, 100 paths each, 30 business days from 360, guided DDIM, 20 calls: seconds of a call of
@@ -87,10 +87,10 @@ def samplers(rounds: int) -> dict[str, Any]:
         parts = {"validation": ts.rolling(before, 24, count), "held out": ts.rolling(whole, 24, 8, 188)}
         out[name] = {}
         for sampler, steps in (("ddpm", 100), ("ddim", 20)):
-            tuned = {s: wql(shipped, parts["validation"], sampler, steps, s, 32) for s in SCALES[sampler]}
+            tuned = {s: wql(shipped, parts["validation"], sampler, steps, s, 16) for s in SCALES[sampler]}
             best = min(tuned, key=tuned.__getitem__)
             row = {"scale": best, "validation": tuned[best]}
-            row["held out"] = wql(shipped, parts["held out"], sampler, steps, best, 100)
+            row["held out"] = wql(shipped, parts["held out"], sampler, steps, best, 50)
             out[name][f"{sampler}, {steps} calls"] = row
         worse = out[name]["ddim, 20 calls"]["held out"] / out[name]["ddpm, 100 calls"]["held out"]
         out[name]["wQL of DDIM over that of DDPM"] = worse

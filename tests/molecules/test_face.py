@@ -13,7 +13,7 @@ def test_every_public_name_is_there():
     assert set(mo._MODULE) == set(mo.__all__) <= set(dir(mo))
     for name in mo.__all__:
         assert getattr(mo, name) is not None
-    with pytest.raises(AttributeError, match="has no attribute 'GANs'; it has Atoms, "):
+    with pytest.raises(AttributeError, match=r"has no attribute .GANs.; it has .*Atoms"):
         mo.GANs  # noqa: B018
 
 
