@@ -44,15 +44,19 @@ def test_overlap_is_of_the_intervals():
     def row(low, high):
         return {"wql_gluonts_low95": low, "wql_gluonts_high95": high, "coverage_80": 0.704}
 
-    names = ("TSDiff", "seasonal naive, with intervals", "seasonal naive, point")
+    names = ("TSDiff", "seasonal naive, with intervals", "seasonal naive, point", "random walk")
     cases = {
-        (3, 5): "overlaps that of the forecast with intervals;",
-        (1, 9): "overlaps that of the forecast with intervals and that of the point forecast; its 80 % intervals cover "
-        "70 % of the hours.",
-        (0, 1): "overlaps neither;",
+        (3, 5): "overlaps that of the seasonal naive forecast with intervals;",
+        (
+            1,
+            9,
+        ): "overlaps that of the seasonal naive forecast with intervals and that of the seasonal naive point forecast; "
+        "its 80 % intervals cover 70 % of the hours.",
+        (0, 1): "overlaps no other;",
+        (10, 12): "overlaps that of the random walk;",
     }
     for ours, words in cases.items():
-        scores = dict(zip(names, (row(*ours), row(4, 6), row(7, 8)), strict=True))
+        scores = dict(zip(names, (row(*ours), row(4, 6), row(7, 8), row(11, 13)), strict=True))
         assert words in module._overlap(scores)
 
 
@@ -63,7 +67,7 @@ def test_section_contract_with_few_paths(tmp_path, monkeypatch):
     assert isinstance(section, Section)
     assert [p.name for p in section.figures] == ["nycflights13_weather.png", "elecdemand.png", "reliability.png"]
     assert all(p.stat().st_size > 5000 for p in section.figures) and len(section.captions) == 3
-    assert len(section.metrics) == 6
+    assert len(section.metrics) == 8
     for values in section.metrics.values():
         assert 0 < values["wql_gluonts"] < 1
     name, sentence = "electricity demand", section.summary.split("Electricity demand, ")[1]
@@ -72,7 +76,9 @@ def test_section_contract_with_few_paths(tmp_path, monkeypatch):
     assert f"same with intervals ({strong['wql_gluonts']:.4f})" in sentence
     covered = section.metrics[f"{name}: TSDiff"]["coverage_80"]
     assert f"80 % intervals cover {100 * covered:.0f} % of the hours" in sentence and "overlaps" in sentence
-    assert "0.132 against 0.138" in section.summary
+    walk = section.metrics[f"{name}: random walk"]
+    assert f"a random walk ({walk['wql_gluonts']:.4f})" in sentence
+    assert "the random walk 0.110" in section.summary
     assert "72 hours on 3 days" in section.captions[2]
     assert section.commands == ["scidiffuse demo --wing timeseries", "# the weights were trained by", module.TRAINED_BY]
     table = pd.read_csv(tmp_path / "forecast.csv")
