@@ -13,6 +13,7 @@ from .messages import told
 from .options import (
     BatchSize,
     Cluster,
+    CovariatesFile,
     Data,
     Decay,
     Ema,
@@ -77,6 +78,7 @@ def backtest(
     preset: Annotated[str | None, typer.Option(help="With --refit and --system: settings, as for fit.")] = None,
     context_length: Annotated[int | None, typer.Option(help="With --refit and --system: as for fit.")] = None,
     covariates: Annotated[str | None, typer.Option(help="With --refit and --system tsdiff-cond: as for fit.")] = None,
+    covariates_file: CovariatesFile = None,
     max_steps: Annotated[int, typer.Option(help="With --refit: optimizer steps of each training.")] = 1000,
     batch_size: BatchSize = None,
     lr: Rate = 1e-3,
@@ -130,7 +132,7 @@ def backtest(
             one = load(model)
             panel = panel_for(one.config.freq, frame, freq, errors)
         h = one.config.prediction_length if horizon is None else horizon
-        known = covariates_of(one.config, frame)
+        known = covariates_of(one.config, frame, covariates_file, tz)
         training = given(max_steps=max_steps, batch_size=batch_size, lr=lr, warmup=warmup, decay=decay, seed=seed)
         training["ema"] = ema or None
         sampling = taken(

@@ -10,6 +10,7 @@ import typer
 from .messages import told
 from .options import (
     Cluster,
+    CovariatesFile,
     Data,
     Ets,
     Freq,
@@ -49,6 +50,7 @@ def evaluate(
     windows: Annotated[int, typer.Option(help="Rolling windows at the end of every series.")] = 8,
     stride: Stride = None,
     horizon: Horizon = None,
+    covariates_file: CovariatesFile = None,
     num_samples: Paths = 100,
     guidance: Guide = None,
     scale: Scale = None,
@@ -90,7 +92,7 @@ def evaluate(
             **taken(
                 trained.forecast,
                 trained.kind,
-                covariates=covariates_of(trained.config, frame),
+                covariates=covariates_of(trained.config, frame, covariates_file, tz),
                 num_samples=num_samples,
                 guidance=guidance_of(guidance, scale, trained),
                 sampler=sampler,

@@ -10,6 +10,7 @@ import typer
 from .messages import told
 from .options import (
     BatchSize,
+    CovariatesFile,
     Data,
     Decay,
     Ema,
@@ -52,6 +53,7 @@ def fit(
     covariates: Annotated[
         str | None, typer.Option(help="Columns known of the future, 'price,holiday' (tsdiff-cond).")
     ] = None,
+    covariates_file: CovariatesFile = None,
     freq: Freq = None,
     tz: Zone = None,
     start: Start = None,
@@ -68,6 +70,13 @@ def fit(
     heads: Annotated[int | None, typer.Option(help="Attention heads of csdi [default: 8].")] = None,
     calendar: Annotated[
         bool | None, typer.Option("--calendar/--no-calendar", help="Calendar features of tsdiff-cond [default: yes].")
+    ] = None,
+    missing: Annotated[
+        Literal["none", "random", "begin", "end", "mixed"] | None,
+        typer.Option(help="What tsdiff-cond hides in training beside the horizon [default: mixed]."),
+    ] = None,
+    dropout: Annotated[
+        float | None, typer.Option(help="Share of the network's values dropped in training [default: 0; csdi: 0.1].")
     ] = None,
     guidance_scale: Annotated[
         float | None, typer.Option(help="Strength stored with the model for forecasting [default: 4].")
@@ -127,6 +136,8 @@ def fit(
                 layers=layers,
                 heads=heads,
                 calendar=calendar,
+                missing=missing,
+                dropout=dropout,
                 guidance_scale=guidance_scale,
                 sampler=sampler,
                 sampling_steps=sampling_steps,
@@ -134,7 +145,11 @@ def fit(
             frame = read(data, freq, tz, start, errors)
             model.fit(
                 panel_for(None, frame, freq, errors),
-                **given(batch_size=batch_size, decay=decay, covariates=covariates_of(model.config, frame)),
+                **given(
+                    batch_size=batch_size,
+                    decay=decay,
+                    covariates=covariates_of(model.config, frame, covariates_file, tz),
+                ),
                 max_steps=max_steps,
                 lr=lr,
                 warmup=warmup,

@@ -12,6 +12,7 @@ from .messages import told
 from .options import (
     PICTURES,
     TABLES,
+    CovariatesFile,
     Data,
     Freq,
     Guide,
@@ -50,9 +51,7 @@ def forecast(
     num_samples: Paths = 100,
     plot: Annotated[Path | None, typer.Option(help="Also write a fan chart (.png, .svg, .pdf).")] = None,
     level: Level = [80, 95],  # noqa: B006
-    covariates_file: Annotated[
-        Path | None, typer.Option(help="Table of the covariates over the horizon: unique_id, ds and their columns.")
-    ] = None,
+    covariates_file: CovariatesFile = None,
     steer: Annotated[
         list[str] | None,
         typer.Option(

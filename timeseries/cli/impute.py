@@ -12,6 +12,7 @@ from .messages import told
 from .options import (
     PICTURES,
     TABLES,
+    CovariatesFile,
     Data,
     Freq,
     Guide,
@@ -47,6 +48,7 @@ def impute(
         Path | None, typer.Option(help="Also write the series with their medians filled in (.csv, .parquet).")
     ] = None,
     model: Model = None,
+    covariates_file: CovariatesFile = None,
     num_samples: Paths = 100,
     plot: Annotated[Path | None, typer.Option(help="Also draw the gaps (.png, .svg, .pdf).")] = None,
     level: Level = [80, 95],  # noqa: B006
@@ -85,7 +87,7 @@ def impute(
             **taken(
                 trained.impute,
                 trained.kind,
-                covariates=covariates_of(trained.config, frame),
+                covariates=covariates_of(trained.config, frame, covariates_file, tz),
                 num_samples=num_samples,
                 guidance=guidance_of(guidance, scale, trained),
                 sampler=sampler,

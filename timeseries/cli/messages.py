@@ -21,7 +21,7 @@ _FLAGS: dict[str, str | Callable[[re.Match[str]], str]] = {
     r"pass resume=True": "add --resume",
     r"pass (another )?(freq|start|tz)=": r"give \1--\2",
     r"(name one with|see) (column|tz)=": r"\1 --\2",
-    r"""\b(on_violation|errors|regulariser)=['"](\w+)['"]""": lambda m: f"--{m[1].replace('_', '-')} {m[2]}",
+    r"""\b(on_violation|errors|regulariser|missing)=['"](\w+)['"]""": lambda m: f"--{m[1].replace('_', '-')} {m[2]}",
     r"(?<!\()\bcovariates=": "--covariates-file",
     r"\bh=": "--horizon ",
     r"\bQuantileGuidance\b(?!\()": "--guidance quantile",
@@ -29,7 +29,7 @@ _FLAGS: dict[str, str | Callable[[re.Match[str]], str]] = {
     r"\bprediction_length\b": "--horizon",
     r"\bn_windows\b": "--windows",
     r"\b(context_length|num_samples|sampling_steps|max_steps|batch_size|save_every|val_windows|d_state|guidance_scale|"
-    r"num_nodes|step_size|noise_scale|with_ets)\b": lambda match: "--" + match[1].replace("_", "-"),
+    r"num_nodes|dropout|step_size|noise_scale|with_ets)\b": lambda match: "--" + match[1].replace("_", "-"),
 }
 
 

@@ -33,6 +33,10 @@ OnError = Annotated[
     Literal["raise", "skip"],
     typer.Option(help="What to do with bad rows and series: end, or leave them out and name them."),
 ]
+CovariatesFile = Annotated[
+    Path | None,
+    typer.Option(help="Table of covariates (unique_id, ds, columns), of the horizon too; it goes before the data."),
+]
 # -- model
 Model = Annotated[
     Path | None, typer.Option(help="Folder of a trained model, or the --out of a fit; default: the one that ships.")

@@ -37,6 +37,25 @@ def test_a_preset_and_single_options_over_it():
         assert untrained("tsdiff", word, None, None).config.freq[0] == alias[0]
 
 
+@pytest.mark.parametrize(
+    ("system", "words"),
+    [
+        ("tsdiff", []),
+        ("tsdiff-cond", ["--missing", "random"]),
+        ("csdi", ["--layers", 1, "--heads", 2]),
+    ],
+)
+def test_missing_and_dropout_reach_the_configuration(system, words, data, tmp_path, call):
+    size = ["--context-length", 24, "--horizon", 6, "--channels", 8, "--batch-size", 4, "--max-steps", 1]
+    fit = ["fit", data, "--system", system, *size, "--no-progress", "--out", tmp_path]
+    assert "dropout must lie in [0, 1)" in call(*fit, *words, "--dropout", 1, code=1)
+    call(*fit, *words, "--dropout", 0.25)
+    config = load_model(tmp_path).config
+    assert config.dropout == 0.25 and getattr(config, "missing", "random") == "random"
+    if system != "tsdiff-cond":
+        assert f"--system {system} has no --missing" in call(*fit, "--missing", "none", code=1)
+
+
 def test_words_of_options():
     assert lags_of("none") is None and lags_of("auto") == "auto" and lags_of("24,168") == (24, 168)
     assert names_of(None) is None and names_of("price, holiday") == ("price", "holiday")

@@ -21,6 +21,7 @@ def test_messages_speak_of_flags():
     assert in_flags("or ask for on_violation='project', which") == "or ask for --on-violation project, which"
     assert in_flags("satisfy it (the paths are in the error's .forecast)") == "satisfy it"
     assert in_flags("give their values in covariates=, or") == "give their values in --covariates-file, or"
+    assert in_flags("train with missing='mixed'") == "train with --missing mixed"
     assert in_flags("holds the forecasts ['a', 'b']: name one with column=").endswith("name one with --column")
 
 

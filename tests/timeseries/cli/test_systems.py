@@ -83,6 +83,42 @@ def test_conditional_models_are_scored_with_their_covariates(priced, conditional
     assert "train a TSDiff" in call(*refine, code=1)
 
 
+def test_every_verb_reads_a_file_of_covariates(priced, conditional, tmp_path, call, tiny):
+    """The data without their covariate, which stands in a file: the answers are those of both together."""
+    whole = pd.read_csv(priced / "data.csv")
+    gone = (whole["unique_id"] == "a") & whole.groupby("unique_id").cumcount().between(60, 67)
+    whole.loc[gone, "y"] = np.nan
+    whole.to_csv(tmp_path / "whole.csv", index=False)
+    whole.drop(columns="price").to_csv(tmp_path / "bare.csv", index=False)
+    whole.drop(columns="y").to_csv(tmp_path / "price.csv", index=False)
+    few = ["--model", conditional, *FEW]
+    found = {}
+    for name, extra in {"whole": [], "bare": ["--covariates-file", tmp_path / "price.csv"]}.items():
+        data, out = tmp_path / f"{name}.csv", tmp_path / name
+        call("impute", data, *few, *extra, "--out", tmp_path / "g.csv")
+        call("evaluate", data, *few, *extra, "--windows", 1, "--out", out / "scores")
+        words = ["--windows", 1, "--refit", "--max-steps", 1, "--batch-size", 4]
+        call("backtest", data, *few, *extra, *words, "--out", out / "test")
+        fit = ["fit", data, *extra, "--out", out / "run", "--system", "tsdiff-cond", "--covariates", "price", *tiny]
+        call(*fit, "--max-steps", 2)
+        found[name] = [
+            (tmp_path / "g.csv").read_text(),
+            (out / "scores" / "per_horizon.csv").read_text(),
+            (out / "test" / "forecasts.csv").read_text(),
+            load_model(out / "run").data,
+        ]
+    assert found["bare"] == found["whole"]
+
+
+@pytest.mark.parametrize("verb", ["impute", "evaluate", "backtest"])
+def test_a_file_of_covariates_for_a_model_without_is_refused(verb, priced, table, trained, tmp_path, call):
+    data = tmp_path / "data.csv"
+    table().assign(y=lambda rows: rows["y"].where(rows.index != 50)).to_csv(data, index=False)
+    out = tmp_path / ("x.csv" if verb == "impute" else "x")
+    words = [verb, data, "--model", trained, "--out", out, "--covariates-file", priced / "future.csv"]
+    assert "has no covariates" in call(*words, code=1)
+
+
 def test_refit_trains_on_what_lies_before_each_cutoff(priced, conditional, tmp_path, call, monkeypatch):
     seen = []
     usual = ts.TSDiffCond.fit
