@@ -48,6 +48,7 @@ from .calendar import calendar_features, times_around
 from .constraints import Steering
 from .covariates import Exogenous, Known, Standard, read_known
 from .data import Panel, _pandas, to_model_panel
+from .data.clock import as_timestamp, grid, zone_name
 from .forecast import Forecast
 from .imputation import Imputation
 from .impute import Batch, conditional, fill_gaps
@@ -104,6 +105,7 @@ class TSDiffCond(WindowModel):
 
     Attributes:
         standard: mean and standard deviation of each covariate in training.
+        tz: name of the time zone of the training data, None where they have none (or one without a name).
     """
 
     kind = KIND
@@ -113,6 +115,7 @@ class TSDiffCond(WindowModel):
     def __init__(self, config: TSDiffCondConfig | None = None, **settings: Any) -> None:
         super().__init__(config, **settings)
         self.standard = Standard()
+        self.tz: str | None = None
         self._reading: tuple[Known | None, Known | None] = (None, None)  # while fit runs: of training, of validation
 
     @property
@@ -192,6 +195,7 @@ class TSDiffCond(WindowModel):
 
     def _measure(self, train: Panel) -> None:
         super()._measure(train)
+        self.tz = zone_name(train.starts[0].tz)
         known = self._reading[0]
         steps = None if known is None else [known.on(train, i, 0, len(y)) for i, y in enumerate(train.values)]
         self.standard = Standard() if steps is None else Standard.of(steps)
@@ -401,7 +405,8 @@ class TSDiffCond(WindowModel):
 
         Args:
             n: how many.
-            start: first timestamp of all windows, for the calendar. None: another one for each, from the year before
+            start: first timestamp of all windows, for the calendar; in the zone of the training data where it has none
+                itself. None: another one for each, from the year before
                 the training data end.
             covariates: (L, K) or (n, L, K), in their own unit, for a model that has some.
             sampler, steps, seed, max_batch, progress: as for `forecast`.
@@ -442,19 +447,25 @@ class TSDiffCond(WindowModel):
     def _dates(self, n: int, start: Any, seed: int) -> np.ndarray:
         """Calendar features (n, L, K) of windows that begin at `start`, or in the last year of training."""
         pd, c, freq = _pandas(), self.config, self.config.freq or "h"
+        ends = [pd.Timestamp(end) for end in self.trained_until.values()]
+        last = max(ends, key=lambda end: end.timestamp(), default=pd.Timestamp("2024-01-01"))
+        if self.tz is not None:
+            last = last.tz_convert(self.tz)  # files hold the offset of that day alone
         if start is not None:
-            one = calendar_features(times_around(pd.Timestamp(start), freq, 0, c.length), freq)
+            first = as_timestamp(start, last)
+            first = first if self.tz is None else first.tz_convert(self.tz)
+            one = calendar_features(times_around(first, freq, 0, c.length), freq)
             return np.broadcast_to(one, (n, *one.shape))
-        last = pd.Timestamp(next(iter(self.trained_until.values()), "2024-01-01"))
-        year = len(pd.date_range(last - pd.Timedelta(days=366), last, freq=freq))
+        year = len(grid(last - pd.Timedelta(days=366), freq, end=last))
         features = calendar_features(times_around(last, freq, 1 - max(year, 1), c.length), freq)
-        first = keyed_generator(seed, "tsdiff-cond/dates").integers(max(year, 1), size=n)
-        return features[first[:, None] + np.arange(c.length)]
+        begin = keyed_generator(seed, "tsdiff-cond/dates").integers(max(year, 1), size=n)
+        return features[begin[:, None] + np.arange(c.length)]
 
     # -- files -----------------------------------------------------------------------------------------------------
     def _header(self) -> dict[str, Any]:
-        return super()._header() | {"standard": asdict(self.standard)}
+        return super()._header() | {"standard": asdict(self.standard)} | ({"tz": self.tz} if self.tz else {})
 
     def _restore(self, stored: dict[str, Any]) -> None:
         super()._restore(stored)
+        self.tz = stored.get("tz")
         self.standard = Standard(**{k: tuple(float(v) for v in values) for k, values in stored["standard"].items()})

@@ -275,6 +275,29 @@ def test_windows_of_nothing_observed(model, plain):
         plain.sample(0)
 
 
+def test_windows_follow_the_clocks_of_the_training_zone_all_year(tmp_path):
+    """Data that end in winter: the windows of the year before have the 23 and the 25 hours of the changes."""
+    df = series(60, tz="Europe/Berlin")
+    fitted = TSDiffCond(**TINY, scaler="standard").fit(df, **FAST)
+    for model in (fitted, TSDiffCond.load(fitted.save(tmp_path))):
+        hours = np.rint((model._dates(4000, None, 0)[..., 0] + 0.5) * 23).astype(int)
+        assert set(np.unique(np.diff(hours) % 24)) == {0, 1, 2}
+        assert (hours[:, :-1][np.diff(hours) % 24 == 2] == 1).all()  # 2 o'clock is skipped in spring
+        assert (hours[:, :-1][np.diff(hours) % 24 == 0] == 2).all()  # and comes twice in autumn
+        for start in ("2024-03-31", "2024-03-30T23:00Z", pd.Timestamp("2024-03-31", tz="Europe/Berlin")):
+            assert np.rint((model._dates(1, start, 0)[0, :4, 0] + 0.5) * 23).tolist() == [0, 1, 3, 4]
+
+
+def test_windows_lie_in_the_year_before_the_last_series_ends():
+    early, late = series(60, ids=("a",)), series(60, ids=("b",))
+    late["ds"] += pd.Timedelta("200D")
+    model = TSDiffCond(**TINY, scaler="standard").fit(pd.concat([early, late]), **FAST)
+    end = late["ds"].max()
+    year = pd.date_range(end - pd.Timedelta("366D"), end + pd.Timedelta("2D"), freq="h")
+    days = {tuple(row) for row in ts.calendar_features(year, "h")}
+    assert {tuple(row) for row in model._dates(400, None, 0).reshape(-1, 4)} <= days
+
+
 def test_refinement_names_the_model_that_can(model):
     with pytest.raises(NotImplementedError, match="train a TSDiff"):
         model.refine(None, series())

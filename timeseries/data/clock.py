@@ -30,7 +30,7 @@ from .extras import pandas as _pandas
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["as_timestamp", "grid", "localize", "zone"]
+__all__ = ["as_timestamp", "grid", "localize", "zone", "zone_name"]
 
 
 def zone(tz: str) -> str:
@@ -44,6 +44,14 @@ def zone(tz: str) -> str:
     except Exception as error:
         raise ValueError(f"unknown time zone {tz!r}: expected a name such as 'UTC' or 'Europe/Berlin'") from error
     return tz
+
+
+def zone_name(tz: Any) -> str | None:
+    """The name of a time zone by which it can be had again; None for no zone, and for one without such a name."""
+    try:
+        return None if tz is None else zone(str(tz))
+    except ValueError:
+        return None
 
 
 def as_timestamp(value: Any, like: Any) -> Any:

@@ -8,7 +8,7 @@ import pytest
 pd = pytest.importorskip("pandas")
 
 from scidiffuse.timeseries.data import SkippedData, to_panel  # noqa: E402
-from scidiffuse.timeseries.data.clock import as_timestamp, grid, zone  # noqa: E402
+from scidiffuse.timeseries.data.clock import as_timestamp, grid, zone, zone_name  # noqa: E402
 from scidiffuse.timeseries.data.tables import in_zone  # noqa: E402
 
 TZ = "Europe/Berlin"  # 2024: clocks go forward on 31 March at 02:00, back on 27 October at 03:00
@@ -127,3 +127,10 @@ def test_zones_and_stamps():
     assert as_timestamp("2024-01-02", like) == pd.Timestamp("2024-01-02", tz=TZ)
     with pytest.raises(ValueError, match="the data have none"):
         as_timestamp(like, like.tz_localize(None))
+
+
+def test_names_of_zones_lead_back_to_them():
+    for tz in (TZ, "UTC", "+01:00"):
+        stamp = pd.Timestamp("2024-07-01", tz=tz)
+        assert pd.Timestamp("2024-07-01", tz=zone_name(stamp.tz)) == stamp
+    assert zone_name(None) is None and zone_name("nowhere") is None
