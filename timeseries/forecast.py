@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ..core.files import existing, replacing
 from .calendar import times_around
 from .data import Panel, _pandas, to_panel, write_long
 from .data.clock import grid
-from .data.files import existing, replacing
 from .metrics import GLUONTS_LEVELS, METHODS, crps_ensemble, crps_normal, quantiles_of, wql, wql_from_quantiles
 from .metrics import scores as all_scores
 

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ..core.files import existing, replacing
 from .data import Panel, _pandas, to_panel, write_long
 from .data.clock import grid
-from .data.files import existing, replacing
 from .forecast import Forecast
 from .metrics import Score, scores
 from .metrics.quantile import quantiles_of

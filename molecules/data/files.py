@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import gzip
-import os
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["existing", "load_arrays", "read_lines", "read_text", "replacing", "save_arrays", "write_text"]
+from ...core.files import existing, replacing
 
-
-def existing(path: str | Path) -> Path:
-    """``path``, which must be there.
-
-    Raises:
-        FileNotFoundError: it is not.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"no file {path}")
-    return path
+__all__ = ["load_arrays", "read_lines", "read_text", "save_arrays", "write_text"]
 
 
 def read_lines(path: str | Path) -> Iterator[str]:
@@ -49,24 +37,6 @@ def read_lines(path: str | Path) -> Iterator[str]:
 def read_text(path: str | Path) -> str:
     """The whole text of a file, as :func:`read_lines`."""
     return "\n".join(read_lines(path))
-
-
-@contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` to write to, which takes its place when the block ends well.
-
-    A block that fails, or a process that is killed, leaves what was there before.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    try:
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> Path:

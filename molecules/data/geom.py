@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 
+from ...core.files import existing
 from .atoms import Atoms, converted, stack_atoms
 from .extras import chem
-from .files import existing, read_text
+from .files import read_text
 from .molecules import _arrays
 from .msgpack import values
 from .pickles import RDKIT, restricted

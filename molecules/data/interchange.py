@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...core.files import existing
 from .extras import chem, geometric, networkx, quiet
-from .files import existing, load_arrays
+from .files import load_arrays
 from .graphs import Graphs, stack
 from .molecules import chemistry_problems, from_mols
 from .problems import Errors, Problems

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .files import existing
+from ...core.files import existing
 from .graphs import Graphs
 from .interchange import from_adjacency, from_networkx
 from .problems import Errors

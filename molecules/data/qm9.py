@@ -27,9 +27,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ...core.files import existing
 from .atoms import Atoms, converted, stack_atoms
 from .extras import pandas
-from .files import existing, read_lines
+from .files import read_lines
 from .graphs import Graphs
 from .problems import Errors, Problems
 from .sdf import read_sdf

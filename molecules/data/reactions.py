@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...core.files import existing
 from .extras import chem, pandas, quiet
-from .files import existing
 from .problems import Errors, Problems
 from .standardise import parse_smiles
 

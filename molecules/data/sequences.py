@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core.files import existing
 from .extras import pandas
-from .files import existing, read_lines, write_text
+from .files import read_lines, write_text
 from .problems import Errors, Problems
 
 __all__ = ["ALPHABETS", "UNKNOWN", "Sequences", "from_strings", "read_fasta", "read_sequence_table", "write_fasta"]

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...core.files import existing
 from .extras import pandas
-from .files import existing, read_lines
+from .files import read_lines
 from .graphs import Graphs
 from .molecules import from_mols
 from .problems import Errors

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .files import existing, read_lines
+from ...core.files import existing
+from .files import read_lines
 from .graphs import Graphs
 from .interchange import from_adjacency
 from .problems import Errors

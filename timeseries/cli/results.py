@@ -30,7 +30,7 @@ STEPWISE = ("wql_gluonts", "crps_exact", "mae_median", "coverage_80")
 
 def draw(figure: Figure, path: Path) -> Path:
     """Write a picture; returns the path."""
-    from ..data.files import replacing
+    from ...core.files import replacing
 
     with replacing(path) as partial:
         figure.savefig(partial, format=path.suffix.lower().lstrip("."), dpi=120)
@@ -39,7 +39,7 @@ def draw(figure: Figure, path: Path) -> Path:
 
 def write_json(value: Any, path: Path) -> Path:
     """Write plain values as JSON; what is not finite becomes null."""
-    from ..data.files import replacing
+    from ...core.files import replacing
 
     with replacing(path) as partial:
         partial.write_text(json.dumps(_plain(value), indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -89,8 +89,8 @@ def _write(windows: np.ndarray, trained: Any, path: Path) -> Path:
     import numpy as np
     import pandas as pd
 
+    from ...core.files import replacing
     from ..data import write_long
-    from ..data.files import replacing
 
     config, joint = trained.config, windows.ndim == 3
     names = [str(u) for u in trained.ids] if joint else []

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .files import existing
+from ...core.files import existing
 from .panel import Panel
 from .problems import Errors, Problems
 from .rows import from_rows, stamp

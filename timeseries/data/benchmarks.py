@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import existing, is_tar
+from ...core.files import existing
+from .files import is_tar
 from .gluonts import gluonts_metadata, read_gluonts
 from .m4 import m4_pair, read_m4
 from .panel import Panel

@@ -6,29 +6,16 @@ A tar is read in memory, member by member, and never unpacked onto the disk.
 from __future__ import annotations
 
 import gzip
-import os
 import tarfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-__all__ = ["existing", "is_tar", "read_bytes", "read_text", "replacing", "tree"]
+from ...core.files import existing
+
+__all__ = ["is_tar", "read_bytes", "read_text", "tree"]
 
 _PARTS = ("train", "test", "metadata", "metadata.json")
 _TAR = (".tar", ".tar.gz", ".tgz")
-
-
-def existing(path: str | Path) -> Path:
-    """``path``, which must be there.
-
-    Raises:
-        FileNotFoundError: it is not.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"no file {path}")
-    return path
 
 
 def is_tar(path: Path) -> bool:
@@ -94,20 +81,3 @@ def tree(path: Path) -> dict[str, bytes]:
     if len(tops) == 1 and all(len(PurePosixPath(name).parts) > 1 for name in found):
         found = {str(PurePosixPath(*PurePosixPath(name).parts[1:])): content for name, content in found.items()}
     return found
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` to write to, which takes its place when the block ends well.
-
-    A block that fails, or a process that is killed, leaves what was there before.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    try:
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from ...core.files import existing
 from .extras import exact_floats
 from .extras import pandas as _pandas
-from .files import existing
 from .panel import Panel
 from .problems import Errors, Problems
 from .rows import MOCK_START, from_rows

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...core.files import existing
 from .clock import localize, zone
 from .columns import datetimes
 from .extras import exact_floats
 from .extras import pandas as _pandas
-from .files import existing
 from .problems import Errors, Problems
 
 if TYPE_CHECKING:

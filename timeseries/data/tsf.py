@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from .files import existing, read_text
+from ...core.files import existing
+from .files import read_text
 from .panel import Panel
 from .problems import Errors, Problems
 from .rows import MOCK_START, from_rows, stamp, values_of

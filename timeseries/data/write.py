@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .files import replacing
+from ...core.files import replacing
 from .panel import Panel
 
 if TYPE_CHECKING:

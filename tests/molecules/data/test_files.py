@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 
 from scidiffuse.molecules.data.files import (
-    existing,
     load_arrays,
     read_lines,
     read_text,
-    replacing,
     save_arrays,
     write_text,
 )
@@ -41,20 +39,7 @@ def test_damaged(tmp_path):
     with pytest.raises(ValueError, match="no UTF-8 text"):
         list(read_lines(tmp_path / "latin.txt"))
     with pytest.raises(FileNotFoundError, match="no file"):
-        existing(tmp_path / "absent")
-
-
-def test_a_write_that_fails_leaves_what_was_there(tmp_path):
-    path = write_text(tmp_path / "a.txt", "old")
-
-    def fail():
-        with replacing(path) as partial:
-            partial.write_text("half")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert path.read_text() == "old" and [f.name for f in tmp_path.iterdir()] == ["a.txt"]
+        read_text(tmp_path / "absent")
 
 
 def test_pickled_arrays_are_refused(tmp_path):

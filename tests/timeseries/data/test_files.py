@@ -5,9 +5,7 @@ from __future__ import annotations
 import gzip
 import tarfile
 
-import pytest
-
-from scidiffuse.timeseries.data.files import read_text, replacing, tree
+from scidiffuse.timeseries.data.files import read_text, tree
 
 
 def test_a_folder_and_its_tar_are_the_same_tree(tmp_path):
@@ -33,14 +31,3 @@ def test_encodings(tmp_path):
     for encoding in ("utf-8", "utf-8-sig", "latin-1"):
         (tmp_path / "x").write_bytes("Zürich".encode(encoding))
         assert read_text(tmp_path / "x") == "Zürich"
-
-
-def test_replacing_cleans_up(tmp_path):
-    path = tmp_path / "deep" / "x"
-    with replacing(path) as partial:
-        partial.write_text("1")
-        assert not path.exists()
-    assert path.read_text() == "1"
-    with pytest.raises(FileNotFoundError), replacing(path) as partial:
-        partial.with_name("elsewhere").rename(partial)
-    assert path.read_text() == "1" and [p.name for p in path.parent.iterdir()] == ["x"]
