@@ -33,7 +33,7 @@ from .csdi_config import CSDIConfig
 from .csdi_data import Aligned, Scales
 from .steering import Target
 from .tsdiff_inputs import Inputs
-from .walks import sampling_of
+from .walks import check_max_batch, sampling_of
 from .window_config import Sampling
 
 __all__ = ["JointTarget", "Origin", "Run", "fill", "origins"]
@@ -80,8 +80,7 @@ class Run:
             ValueError: an unknown sampler, or a batch of no paths. The number of steps is checked by the grid.
         """
         kind, calls = sampling_of(cast("Any", config), sampler, steps)
-        if max_batch is not None and (isinstance(max_batch, bool) or not isinstance(max_batch, int) or max_batch < 1):
-            raise ValueError(f"max_batch must be a positive integer or None, got {max_batch!r}")
+        check_max_batch(max_batch)
         return cls(denoiser, schedule, kind, calls, seed, max_batch, progress)
 
     def __call__(

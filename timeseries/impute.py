@@ -63,6 +63,7 @@ from ..core.schedules import DiscreteBetas
 from .data import Panel
 from .guidance import AncestralGuidance, DivergenceGuard, MSEGuidance, QuantileGuidance, SelfGuided, quantile_levels
 from .imputation import runs
+from .walks import check_max_batch
 from .window_config import Sampling
 from .windows import TINY, Scaler, context_scale
 
@@ -212,15 +213,14 @@ def fill_gaps(
         max_batch: about so many paths are handed to `complete` together, always those of whole windows.
 
     Raises:
-        ValueError: a series without one observation, or with infinite ones (named); num_samples below 1.
+        ValueError: a series without one observation, or with infinite ones (named); num_samples or max_batch below 1.
 
     Warns:
         UserWarning: a series has fewer than 10 observations, or shows one constant around a gap.
     """
     if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
         raise ValueError(f"num_samples must be an integer of at least 1, got {num_samples!r}")
-    if max_batch is not None and max_batch < 1:
-        raise ValueError(f"max_batch must be at least 1, got {max_batch}")
+    check_max_batch(max_batch)
     _check(panel)
     out: list[np.ndarray | None] = []
     turns: dict[int, list[Task]] = {}

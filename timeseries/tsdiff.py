@@ -48,7 +48,7 @@ from .steering import OnViolation
 from .tsdiff_config import Sampling, TSDiffConfig, lags_of
 from .tsdiff_inputs import Inputs, check_horizon, prepare
 from .tsdiff_training import Windows, validation_rows
-from .walks import Walk, check_steering, sampling_of
+from .walks import Walk, check_max_batch, check_steering, sampling_of
 from .window_model import WindowModel
 from .windows import cut_window
 
@@ -307,6 +307,7 @@ class TSDiff(WindowModel):
             RuntimeError: not trained; or the walk diverged (`DivergenceError`).
             ValueError, TypeError: bad data, a base that does not continue them, settings out of range.
         """
+        check_max_batch(max_batch)
         settings = Refinement(method, regulariser, iterations, step_size, noise_scale, step, energy, sort)
         if on_divergence not in ("raise", "warn"):
             raise ValueError(f"on_divergence must be 'raise' or 'warn', got {on_divergence!r}")
@@ -375,6 +376,7 @@ class TSDiff(WindowModel):
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise ValueError(f"the number of windows must be a positive integer, got {n!r}")
         sampler, steps = sampling_of(c, sampler, steps)
+        check_max_batch(max_batch)
         result = sample(
             denoiser,
             DDIM() if sampler == "ddim" else DDPM(),

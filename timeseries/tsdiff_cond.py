@@ -57,7 +57,7 @@ from .tsdiff_cond_config import Sampling, TSDiffCondConfig, features_of, known_o
 from .tsdiff_cond_windows import CondWindows, HidingWindows, condition_of
 from .tsdiff_inputs import check_horizon, prepare
 from .tsdiff_training import validation_rows
-from .walks import Walk, check_steering, sampling_of
+from .walks import Walk, check_max_batch, check_steering, sampling_of
 from .window_config import lags_of
 from .window_model import WindowModel
 
@@ -419,6 +419,7 @@ class TSDiffCond(WindowModel):
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise ValueError(f"the number of windows must be a positive integer, got {n!r}")
         sampler, steps = sampling_of(c, sampler, steps)
+        check_max_batch(max_batch)
         parts = [self._dates(n, start, seed)] if c.calendar else []
         if c.covariates or covariates is not None:
             values = np.asarray(np.nan if covariates is None else covariates, dtype=np.float64)

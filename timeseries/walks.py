@@ -28,7 +28,7 @@ from .steering import OnViolation, Steered, Target, chosen, folded, report_viola
 from .tsdiff_inputs import Inputs
 from .window_config import Sampling, WindowConfig
 
-__all__ = ["Walk", "check_steering", "sampling_of"]
+__all__ = ["Walk", "check_max_batch", "check_steering", "sampling_of"]
 
 
 def sampling_of(config: WindowConfig, sampler: Sampling | None, steps: int | None) -> tuple[Sampling, int]:
@@ -61,6 +61,16 @@ def check_steering(num_samples: int, steer: Any, walkers: int, on_violation: OnV
         raise ValueError(f"steering chooses each path from several particles: walkers >= 2, got {walkers!r}")
 
 
+def check_max_batch(max_batch: int | None) -> None:
+    """Refuse a batch of no windows.
+
+    Raises:
+        ValueError: neither a positive integer nor None.
+    """
+    if max_batch is not None and (isinstance(max_batch, bool) or not isinstance(max_batch, int) or max_batch < 1):
+        raise ValueError(f"max_batch must be a positive integer, or None for all at once, got {max_batch!r}")
+
+
 @dataclass(frozen=True)
 class Walk:
     """A forecast about to be sampled.
@@ -82,6 +92,9 @@ class Walk:
     target: Target | None = None
     walkers: int = 1
     on_violation: OnViolation = "raise"
+
+    def __post_init__(self) -> None:
+        check_max_batch(self.max_batch)
 
     @classmethod
     def of(cls, panel: Panel, inputs: Inputs, *, steer: Any, walkers: int, num_samples: int, **settings: Any) -> Walk:

@@ -510,7 +510,7 @@ def test_bad_input_is_refused():
         model.impute(good, sampler="euler")
     with pytest.raises(ValueError, match="on_divergence"):
         model.impute(good, on_divergence="ignore")
-    with pytest.raises(ValueError, match="max_batch must be at least 1"):
+    with pytest.raises(ValueError, match="max_batch must be a positive integer"):
         model.impute(good, max_batch=0)
     with pytest.raises(ValueError, match=r"the model is hourly \('h'\), the data are daily"):
         model.impute(ts.Panel(("a",), (START,), (good.values[0],), "D"))

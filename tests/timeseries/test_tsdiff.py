@@ -280,6 +280,21 @@ def test_bad_forecast_calls(model, call, words):
         call(model)
 
 
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda m, size: m.forecast(series(), num_samples=2, steps=2, max_batch=size),
+        lambda m, size: m.impute(series(), num_samples=2, steps=2, max_batch=size),
+        lambda m, size: m.refine(ts.seasonal_naive(series(), 6), series(), num_samples=2, max_batch=size),
+        lambda m, size: m.sample(2, steps=2, max_batch=size),
+    ],
+)
+def test_every_verb_refuses_a_batch_of_nothing(model, verb):
+    for size in (0, -1, 2.5, True):
+        with pytest.raises(ValueError, match="max_batch must be a positive integer"):
+            verb(model, size)
+
+
 def test_another_frequency_is_refused(model):
     daily = series().assign(ds=lambda d: pd.date_range("2020-01-01", periods=200).tolist() * 2)
     with pytest.raises(ValueError, match=r"the model is hourly \('h'\), the data are daily \('D'\): resample them or"):

@@ -12,7 +12,7 @@ from scidiffuse import timeseries as ts  # noqa: E402
 from scidiffuse.core.denoisers import Denoiser  # noqa: E402
 from scidiffuse.core.schedules import DiscreteBetas  # noqa: E402
 from scidiffuse.timeseries.tsdiff_inputs import prepare  # noqa: E402
-from scidiffuse.timeseries.walks import Walk, check_steering, sampling_of  # noqa: E402
+from scidiffuse.timeseries.walks import Walk, check_max_batch, check_steering, sampling_of  # noqa: E402
 from scidiffuse.timeseries.window_config import WindowConfig  # noqa: E402
 
 CONFIG = WindowConfig(context_length=6, prediction_length=2, freq="h", timesteps=50)
@@ -63,6 +63,14 @@ def test_settings_out_of_range(call, words):
     with pytest.raises(ValueError, match=words):
         check_steering(*call)
     check_steering(1, None, 1, "raise")  # no steering, no particles
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, True, "all"])
+def test_a_batch_is_a_positive_integer_or_everything(size):
+    for one in (check_max_batch, lambda given: walk(max_batch=given)):
+        with pytest.raises(ValueError, match=f"max_batch must be a positive integer, or None .*, got {size!r}"):
+            one(size)
+        one(None), one(1)
 
 
 def test_rows_of_series_paths_and_particles():
