@@ -52,6 +52,7 @@ from .csdi_sampling import JointTarget, Origin, Run, fill, origins
 from .data import Panel, to_model_panel
 from .forecast import Forecast
 from .imputation import Imputation
+from .impute import tell_few
 from .networks import CSDINetwork
 from .steering import OnViolation, Steered, chosen, report_violation, settle
 from .tsdiff_inputs import check_horizon, remind
@@ -332,6 +333,9 @@ class CSDI(WindowModel):
             RuntimeError: not trained.
             ValueError: bad data, a series without one observation or that comes twice (named), series that the model
                 does not know, another frequency, settings out of range.
+
+        Warns:
+            UserWarning: a series with gaps has fewer than 10 observations.
         """
         denoiser, c, scales = self._trained(), self.config, self._scales()
         panel = to_model_panel(df, c.freq or "h")
@@ -343,6 +347,7 @@ class CSDI(WindowModel):
             if np.isnan(y).all():
                 raise ValueError(f"series {u!r} has no observed value: there is nothing to impute it from")
         run = Run.of(denoiser, self.schedule, c, sampler, steps, seed, max_batch, progress)
+        tell_few(panel, "hardly anything of their own says what fills their gaps", stacklevel=3)
         data, windows = Aligned.of(panel), 0
         found: dict[int, np.ndarray] = {}
         for group in _groups(len(panel), max_features):

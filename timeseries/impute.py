@@ -67,7 +67,7 @@ from .walks import check_max_batch
 from .window_config import Sampling
 from .windows import TINY, Scaler, context_scale
 
-__all__ = ["Batch", "Spot", "Task", "conditional", "fill_gaps", "guided", "joined", "plan"]
+__all__ = ["Batch", "Spot", "Task", "conditional", "fill_gaps", "guided", "joined", "plan", "tell_few"]
 
 #: A series with fewer observations is imputed with a warning.
 HANDFUL = 10
@@ -244,20 +244,23 @@ def fill_gaps(
 
 
 def _check(panel: Panel) -> None:
-    few = []
     for u, y in zip(panel.ids, panel.values, strict=True):
         if np.isinf(y).any():
             raise ValueError(f"series {u!r} is infinite at step {int(np.flatnonzero(np.isinf(y))[0]) + 1}: write NaN")
-        seen = int((~np.isnan(y)).sum())
-        if seen == 0:
+        if np.isnan(y).all():
             raise ValueError(f"series {u!r} has no observed value: there is nothing that its gaps could be filled from")
-        if seen < HANDFUL and seen < len(y):
-            few.append(f"{u!r} ({seen} of {len(y)})")
+    tell_few(panel, "their level and scale are guesses", stacklevel=5)
+
+
+def tell_few(panel: Panel, consequence: str, stacklevel: int) -> None:
+    """Warn where a series with gaps has hardly an observation; `consequence` says what that means."""
+    counts = [(u, int((~np.isnan(y)).sum()), len(y)) for u, y in zip(panel.ids, panel.values, strict=True)]
+    few = [f"{u!r} ({seen} of {n})" for u, seen, n in counts if seen < HANDFUL and seen < n]
     if few:
         warnings.warn(
-            f"{len(few)} of {len(panel)} series have fewer than {HANDFUL} observations, so their level and scale are "
-            f"guesses: {', '.join(few[:5])}",
-            stacklevel=4,
+            f"{len(few)} of {len(panel)} series have fewer than {HANDFUL} observations, so {consequence}: "
+            f"{', '.join(few[:5])}",
+            stacklevel=stacklevel,
         )
 
 

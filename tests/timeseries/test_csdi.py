@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -602,3 +603,13 @@ def test_the_common_grid_of_rows_with_other_starts():
     nan = np.nan
     assert np.array_equal(data.table([0, 1], -1, 7), [[nan, 0, 1, 2, 3, 4, 5, 6], [*[nan] * 6, 0, 1]], equal_nan=True)
     assert data.counts().tolist() == [0, 1, 2, 3, 4, 5, 7, 9, 11, 12]
+
+
+def test_a_series_with_a_handful_of_observations_is_imputed_with_a_warning(perfect):
+    few = without(without(pair(40), "a", 0, 20), "a", 29, 40)  # 9 are left
+    with pytest.warns(UserWarning, match=r"1 of 2 series have fewer than 10 observations.*'a' \(9 of 40\)") as caught:
+        perfect.impute(few, num_samples=2, steps=3)
+    assert [w.filename for w in caught] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        perfect.impute(without(pair(40), "a", 0, 30), num_samples=2, steps=3)  # 10
