@@ -21,6 +21,7 @@ has cutoffs that all series share).
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -165,6 +166,9 @@ class WindowModel:
         Returns:
             self. With validation and ``out``, the weights of the lowest validation loss; else the last.
 
+        Warns:
+            UserWarning: series end at different times, so that what is held out of one was learnt from others.
+
         Raises:
             ImportError: Lightning is missing.
             ValueError: bad data (see `to_panel`), no series long enough (with the count), a validation that leaks,
@@ -182,6 +186,8 @@ class WindowModel:
             raise ValueError(f"holdout and val_windows must not be negative, got {holdout} and {val_windows}")
         self.config = replace(self.config, freq=panel.freq)
         horizon = self.config.prediction_length
+        if holdout or (val_windows and val_df is None):
+            _warn_of_ends(panel, stacklevel=3 if type(self).fit is WindowModel.fit else 4)
         if holdout:
             panel = shorten(panel, holdout, "holdout")
         train, valid = panel, None
@@ -284,3 +290,16 @@ class WindowModel:
         read.load_into(model._network())
         model._freeze()
         return model
+
+
+def _warn_of_ends(panel: Panel, stacklevel: int) -> None:
+    """Say so where the end of one series is not the end of all."""
+    ends = {panel.end(i) for i in range(len(panel))}
+    if len(ends) > 1:
+        warnings.warn(
+            f"the series end at {len(ends)} different times, from {min(ends)} to {max(ends)}, and holdout and "
+            "val_windows count back from each series' own end: the model learns from some series what happened on "
+            "dates that are held out of others. Where series depend on each other, score it on cutoffs that all share "
+            "(backtest)",
+            stacklevel=stacklevel,
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import pytest
@@ -109,6 +110,28 @@ def test_what_the_system_must_define_and_what_it_is_given():
 def test_bad_splits(call):
     with pytest.raises(ValueError, match="must not be negative"):
         LineModel().fit(series(), max_steps=1, **call)
+
+
+class OtherLine(LineModel):
+    """With a `fit` of its own, as some systems have."""
+
+    def fit(self, df, **settings):
+        return super().fit(df, **settings)
+
+
+@pytest.mark.parametrize("model", [LineModel, OtherLine])
+@pytest.mark.parametrize("call", [{}, {"holdout": 4}, {"val_windows": 1}, {"val_df": "after"}])
+def test_ends_that_differ_are_told_where_something_is_held_out(model, call):
+    together = pd.concat([series(), series(seed=1).assign(unique_id="b")])
+    apart = pd.concat([series(), series(50, seed=1).assign(unique_id="b")])
+    if "val_df" in call:
+        call = {"val_df": series(70)}
+    for df in (together, apart):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model().fit(df, max_steps=1, **call, **FAST)
+        told = [w.filename for w in caught if "end at 2 different times, from 2024-02-19" in str(w.message)]
+        assert told == [__file__] * (df is apart and "val_df" not in call and bool(call))
 
 
 def test_the_checkpoint_that_ships_loads():
