@@ -391,12 +391,22 @@ class CSDI(WindowModel):
         Raises:
             RuntimeError: not trained.
             ValueError: n < 1, series that the model does not know, an unknown sampler.
+
+        Warns:
+            UserWarning: the model was trained with neither "random" nor "blocks".
         """
         denoiser, c, scales = self._trained(), self.config, self._scales()
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise ValueError(f"the number of windows must be a positive integer, got {n!r}")
         who = who_of(scales.ids if ids is None else tuple(ids), scales)
         run = Run.of(denoiser, self.schedule, c, sampler, steps, seed, max_batch, progress)
+        if not {"random", "blocks"} & set(c.target_strategy):
+            warnings.warn(
+                f"this model was trained with target_strategy={c.target_strategy!r}, which hardly ever hides all of a "
+                "window: windows of which nothing is known are not what it has learned; train with 'random' or "
+                "'blocks' among the strategies",
+                stacklevel=2,
+            )
         nothing = torch.zeros(len(who), c.length)
         x = run(nothing, nothing.bool(), who, range(n)).x
         assert isinstance(x, torch.Tensor)

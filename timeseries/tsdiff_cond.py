@@ -413,13 +413,25 @@ class TSDiffCond(WindowModel):
 
         Raises:
             RuntimeError: not trained.
-            ValueError: n < 1, an unknown sampler, covariates that are missing or of another shape.
+            ValueError: n < 1, an unknown sampler, covariates that are missing or of another shape, a `start` for a
+                model without calendar, or with a zone where the training data had none.
+
+        Warns:
+            UserWarning: the model was never shown nothing in training (``missing`` other than "mixed").
         """
         c, denoiser = self.config, self._trained()
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise ValueError(f"the number of windows must be a positive integer, got {n!r}")
         sampler, steps = sampling_of(c, sampler, steps)
         check_max_batch(max_batch)
+        if start is not None and not c.calendar:
+            raise ValueError(f"start={start!r} is for the calendar, which this model was made without (calendar=False)")
+        if c.missing != "mixed":
+            warnings.warn(
+                f"this model was trained with missing={c.missing!r}, which never hides all of a window: windows of "
+                "which nothing was observed are not what it has learned; train with missing='mixed'",
+                stacklevel=2,
+            )
         parts = [self._dates(n, start, seed)] if c.calendar else []
         if c.covariates or covariates is not None:
             values = np.asarray(np.nan if covariates is None else covariates, dtype=np.float64)

@@ -613,3 +613,14 @@ def test_a_series_with_a_handful_of_observations_is_imputed_with_a_warning(perfe
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         perfect.impute(without(pair(40), "a", 0, 30), num_samples=2, steps=3)  # 10
+
+
+@pytest.mark.parametrize(
+    ("strategy", "warned"), [("forecast", True), (("forecast", "historical"), True), ("blocks", False), ("mix", False)]
+)
+def test_windows_of_nothing_from_a_model_that_always_saw_something_come_with_a_warning(perfect, strategy, warned):
+    perfect.config = dataclasses.replace(perfect.config, target_strategy=strategy)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        perfect.sample(2, steps=2)
+    assert [w.filename for w in caught if "hardly ever hides all" in str(w.message)] == [__file__] * warned

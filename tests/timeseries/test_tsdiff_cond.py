@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -273,6 +274,18 @@ def test_windows_of_nothing_observed(model, plain):
         model.sample(2, covariates=np.zeros((30, 2)))
     with pytest.raises(ValueError, match="positive integer"):
         plain.sample(0)
+
+
+@pytest.mark.parametrize("missing", ["none", "random", "begin", "end", "mixed"])
+def test_windows_of_nothing_from_a_model_that_always_saw_something_come_with_a_warning(missing):
+    model = TSDiffCond(**TINY, scaler="standard", calendar=False, missing=missing).fit(series(60), **FAST)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.sample(2, steps=2)
+    told = [w.filename for w in caught if f"missing={missing!r}, which never hides all" in str(w.message)]
+    assert told == [__file__] * (missing != "mixed")
+    with pytest.raises(ValueError, match=r"start='2024-06-01' is for the calendar.*calendar=False"):
+        model.sample(2, steps=2, start="2024-06-01")
 
 
 def test_windows_follow_the_clocks_of_the_training_zone_all_year(tmp_path):
