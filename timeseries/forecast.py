@@ -278,6 +278,9 @@ class NormalForecast(Forecast):
 def joined(forecasts: Sequence[Forecast]) -> Forecast:
     """The rows of several forecasts of one model, one after the other: the windows of a backtest, for example.
 
+    What all of them say in `info` is kept. What differs (seeds, for example) stands in ``info["by_part"]``, by key: the
+    value of each forecast, None where it has none.
+
     Raises:
         ValueError: none, or of different kinds, frequencies, horizons or numbers of paths.
     """
@@ -297,10 +300,20 @@ def joined(forecasts: Sequence[Forecast]) -> Forecast:
         "starts": tuple(s for f in forecasts for s in f.starts),
         "samples": np.concatenate([f.samples for f in forecasts]),
         "iid": all(f.iid for f in forecasts),
+        "info": _joined_info([f.info for f in forecasts]),
     }
     for name in ("loc", "sd") if isinstance(first, NormalForecast) else ():
         rows[name] = np.concatenate([getattr(f, name) for f in forecasts])
     return replace(first, **rows)
+
+
+def _joined_info(infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the forecasts have in common; and, by part, what they have not."""
+    keys = dict.fromkeys(key for info in infos for key in info)
+    said = {key: {json.dumps(info.get(key), default=str) for info in infos} for key in keys}  # NaN equals itself there
+    out = {key: infos[0].get(key) for key in keys if len(said[key]) == 1}
+    apart = {key: [info.get(key) for info in infos] for key in keys if len(said[key]) > 1}
+    return out | ({"by_part": apart} if apart else {})
 
 
 def rolling(df: pd.DataFrame | Panel, h: int, n_windows: int = 1, step: int | None = None) -> tuple[Panel, np.ndarray]:

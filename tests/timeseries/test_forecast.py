@@ -92,6 +92,19 @@ def test_joined_rows_are_those_of_the_parts():
             joined(parts)
 
 
+def test_joined_info_is_what_the_parts_share_and_the_rest_by_part():
+    said = [
+        {"model": "M", "steps": 4, "sigma": [1.0, float("nan")], "seed": 7},
+        {"model": "M", "steps": 4, "sigma": [1.0, float("nan")], "seed": 8, "steering": {"satisfied": 1.0}},
+    ]
+    parts = [dataclasses.replace(forecast(), info=info) for info in said]
+    info = joined(parts).info
+    assert {k: info[k] for k in ("model", "steps")} == {"model": "M", "steps": 4} and info["sigma"][0] == 1.0
+    assert info["by_part"] == {"seed": [7, 8], "steering": [None, {"satisfied": 1.0}]}
+    assert set(info) == {"model", "steps", "sigma", "by_part"}
+    assert joined(parts[:1]).info == said[0] | {"sigma": info["sigma"]} and "by_part" not in joined([parts[0]] * 2).info
+
+
 def test_levels_out_of_range():
     with pytest.raises(ValueError, match="percent"):
         forecast().to_long(level=[0.8, 100])
