@@ -94,6 +94,7 @@ def test_an_interrupted_training_says_where_it_is(data, tmp_path, tiny):
     out = tmp_path / "run"
     code = (
         "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background inherits it ignored
         "from lightning.pytorch.callbacks import LambdaCallback\n"
         "from scidiffuse.timeseries.cli import app\n"
         "from scidiffuse.timeseries.cli.fit import _Position\n"
