@@ -109,8 +109,7 @@ def backtest(
 
     \b
       scidiffuse timeseries backtest mine.csv --model runs/mine --windows 12
-      scidiffuse timeseries backtest mine.csv --refit --system tsdiff \\
-          --preset daily --windows 3 --out results
+      scidiffuse timeseries backtest mine.csv --refit --preset daily --windows 3
     """
     from ..baselines import standard_baselines
     from ..data import backtest as splits_of
