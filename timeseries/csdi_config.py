@@ -7,7 +7,7 @@ from typing import Any, Literal, Self, get_args
 
 from .data import canonical_freq
 from .presets import settings
-from .window_config import Sampling
+from .window_config import Sampling, check_diffusion
 
 __all__ = ["CSDIConfig", "Scaling", "Strategy"]
 
@@ -89,16 +89,9 @@ class CSDIConfig:
         if self.scaler not in get_args(Scaling):
             raise ValueError(f"scaler must be 'series' or 'window', got {self.scaler!r}")
         object.__setattr__(self, "target_strategy", _strategies(self.target_strategy))
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
-        if not 0 < self.beta_start <= self.beta_end < 1:
-            raise ValueError(f"betas need 0 < beta_start <= beta_end < 1, got {self.beta_start} and {self.beta_end}")
+        check_diffusion(self)
         if self.freq is not None:
             object.__setattr__(self, "freq", canonical_freq(self.freq))
-        if self.sampler not in get_args(Sampling):
-            raise ValueError(f"sampler must be 'ddim' or 'ddpm', got {self.sampler!r}")
-        if self.sampling_steps is not None and not 1 <= self.sampling_steps <= self.timesteps:
-            raise ValueError(f"sampling_steps must lie in 1 .. {self.timesteps}, got {self.sampling_steps}")
 
     @classmethod
     def preset(cls, name: str, size: str = "small", **changes: Any) -> Self:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from .data import canonical_freq
 from .presets import settings
 from .windows import Scaler, lags_for
 
-__all__ = ["Sampling", "WindowConfig", "lags_of"]
+__all__ = ["Sampling", "WindowConfig", "check_diffusion", "lags_of"]
 
 Sampling = Literal["ddpm", "ddim"]
 
@@ -65,22 +65,15 @@ class WindowConfig:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")
         if self.scaler not in ("mean_abs", "standard"):
             raise ValueError(f"scaler must be 'mean_abs' or 'standard', got {self.scaler!r}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+        check_diffusion(self)
         if self.embedding % 2:
             raise ValueError(f"embedding must be even (sines and cosines), got {self.embedding}")
-        if not 0 < self.beta_start <= self.beta_end < 1:
-            raise ValueError(f"betas need 0 < beta_start <= beta_end < 1, got {self.beta_start} and {self.beta_end}")
         if self.freq is not None:
             object.__setattr__(self, "freq", canonical_freq(self.freq))
         if self.freq is not None or not isinstance(self.lags, str):
             object.__setattr__(self, "lags", lags_for(self.lags, self.freq or "h") or None)
         elif self.lags != "auto":
             lags_for(self.lags, "h")  # raises
-        if self.sampler not in ("ddim", "ddpm"):
-            raise ValueError(f"sampler must be 'ddim' or 'ddpm', got {self.sampler!r}")
-        if self.sampling_steps is not None and not 1 <= self.sampling_steps <= self.timesteps:
-            raise ValueError(f"sampling_steps must lie in 1 .. {self.timesteps}, got {self.sampling_steps}")
 
     @classmethod
     def preset(cls, name: str, size: str = "small", **changes: Any) -> Self:
@@ -106,3 +99,19 @@ class WindowConfig:
 def lags_of(config: WindowConfig) -> tuple[int, ...]:
     """The lag channels of a configuration, steps back."""
     return () if config.lags is None else lags_for(config.lags, config.freq or "h")
+
+
+def check_diffusion(config: Any) -> None:
+    """Refuse a dropout, betas, a sampler or a number of calls that no system takes.
+
+    Raises:
+        ValueError: which one, and what it may be.
+    """
+    if not 0 <= config.dropout < 1:
+        raise ValueError(f"dropout must lie in [0, 1), got {config.dropout}")
+    if not 0 < config.beta_start <= config.beta_end < 1:
+        raise ValueError(f"betas need 0 < beta_start <= beta_end < 1, got {config.beta_start} and {config.beta_end}")
+    if config.sampler not in get_args(Sampling):
+        raise ValueError(f"sampler must be 'ddim' or 'ddpm', got {config.sampler!r}")
+    if config.sampling_steps is not None and not 1 <= config.sampling_steps <= config.timesteps:
+        raise ValueError(f"sampling_steps must lie in 1 .. {config.timesteps}, got {config.sampling_steps}")
