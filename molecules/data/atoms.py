@@ -27,7 +27,7 @@ from torch import Tensor
 
 from .extras import chem, quiet, rdkit
 from .files import load_arrays, save_arrays
-from .graphs import _rows
+from .graphs import chosen
 from .molecules import _arrays, build
 from .problems import Errors, Problems
 from .vocabulary import sort_types
@@ -182,17 +182,7 @@ class Atoms:
 
     def __getitem__(self, index: Any) -> Atoms:
         """Some of the molecules: a slice, a list or tensor of numbers, a bool mask, or one number (a set of one)."""
-        rows = _rows(index, len(self))
-        take = torch.as_tensor(rows)
-        held = {k: getattr(self, k) for k in _TENSORS}
-        chosen: dict[str, Any] = {k: None if v is None else v[take] for k, v in held.items()}
-        return replace(
-            self,
-            **chosen,
-            ids=tuple(self.ids[i] for i in rows),
-            smiles=None if self.smiles is None else tuple(self.smiles[i] for i in rows),
-            properties={k: v[take] for k, v in self.properties.items()},
-        )
+        return replace(self, **chosen(self, index, _TENSORS))
 
     def to_mols(self, *, bonds: Literal["given", "perceive", "none"] = "given", sanitise: bool = True) -> list[Any]:
         """RDKit molecules with a conformer each.

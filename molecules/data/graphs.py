@@ -28,7 +28,7 @@ from .vocabulary import parse_vocabulary
 if TYPE_CHECKING:
     from ...core.spaces import Product
 
-__all__ = ["Graphs", "Hydrogens"]
+__all__ = ["Graphs", "Hydrogens", "chosen"]
 
 Hydrogens = Literal["implicit", "explicit"]
 
@@ -179,17 +179,7 @@ class Graphs:
 
     def __getitem__(self, index: Any) -> Graphs:
         """Some of the graphs: a slice, a list or tensor of numbers, a bool mask, or one number (a set of one)."""
-        rows = _rows(index, len(self))
-        take = torch.as_tensor(rows)
-        held = {k: getattr(self, k) for k in _TENSORS}
-        chosen: dict[str, Any] = {k: None if v is None else v[take] for k, v in held.items()}
-        return replace(
-            self,
-            **chosen,
-            ids=tuple(self.ids[i] for i in rows),
-            smiles=None if self.smiles is None else tuple(self.smiles[i] for i in rows),
-            properties={k: v[take] for k, v in self.properties.items()},
-        )
+        return replace(self, **chosen(self, index, _TENSORS))
 
     def padded(self, nodes: int | None = None) -> Graphs:
         """The same graphs in arrays of ``nodes`` places (default: as few as the last existing node needs).
@@ -281,6 +271,18 @@ class Graphs:
 
 
 _TENSORS = ("A", "mask", "types", "features")
+
+
+def chosen(whole: Any, index: Any, tensors: Sequence[str]) -> dict[str, Any]:
+    """The fields of some entries of a container: its `tensors` by name, ids, SMILES and properties."""
+    rows = _rows(index, len(whole))
+    take = torch.as_tensor(rows)
+    held = {k: getattr(whole, k) for k in tensors}
+    return {k: None if v is None else v[take] for k, v in held.items()} | {
+        "ids": tuple(whole.ids[i] for i in rows),
+        "smiles": None if whole.smiles is None else tuple(whole.smiles[i] for i in rows),
+        "properties": {k: v[take] for k, v in whole.properties.items()},
+    }
 
 
 def _rows(index: Any, count: int) -> list[int]:
