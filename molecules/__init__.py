@@ -45,10 +45,7 @@ if TYPE_CHECKING:
         read_xyz,
         scaffold_split,
     )
-    from .gdss import GDSS
-    from .gdss_config import GDSSConfig
-    from .gdss_quantise import elements_only
-    from .gdss_sampling import GraphSamples
+    from .gdss import GDSS, GDSSConfig, elements_only
     from .metrics import (
         Motif,
         Score,
@@ -76,6 +73,7 @@ if TYPE_CHECKING:
         valid_unique_novel,
         validity,
     )
+    from .samples import GraphSamples
 
 # module -> its public names; a module without names is only reached as an attribute (`molecules.registry`)
 _WHERE: dict[str, tuple[str, ...]] = {
@@ -109,10 +107,7 @@ _WHERE: dict[str, tuple[str, ...]] = {
         "scaffold_split",
     ),
     "chem": (),
-    "gdss": ("GDSS",),
-    "gdss_config": ("GDSSConfig",),
-    "gdss_quantise": ("elements_only",),
-    "gdss_sampling": ("GraphSamples",),
+    "gdss": ("GDSS", "GDSSConfig", "elements_only"),
     "metrics": (
         "Motif",
         "Score",
@@ -141,6 +136,7 @@ _WHERE: dict[str, tuple[str, ...]] = {
         "validity",
     ),
     "registry": (),
+    "samples": ("GraphSamples",),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 

@@ -1,11 +1,11 @@
-"""The settings of :mod:`.gdss`, each with its reason, and those published for six data sets."""
+"""The settings of :mod:`.model`, each with its reason, and those published for six data sets."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from .gdss_schedules import Process, schedule_of
+from .schedules import Process, schedule_of
 
 __all__ = ["PRESETS", "Coupling", "GDSSConfig", "Sampling"]
 
@@ -19,7 +19,7 @@ class GDSSConfig:
 
     Attributes:
         x_process, a_process: the process of each leaf, ``("VP" | "VE" | "subVP", at t = 0, at t = 1)``; see
-            :mod:`.gdss_schedules`.
+            :mod:`.schedules`.
         depth, hidden: graph convolutions of the network of nodes, and features in both networks.
         layers, linears: attention layers of the network of edges, and layers of the networks that mix its channels.
         c_init, c_hidden, c_final, attention, heads: see `EdgeScore`; 2, 8, 4, 4 heads on every published data set.
@@ -145,3 +145,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 """Published settings by data set, as they differ from the defaults (QM9's)."""
+
+OF_SAMPLING = frozenset(
+    {"snr", "scale_eps", "predictor", "corrector", "compat", "start", "isolated", "virtual", "t_end"}
+)
+"""Settings that `GDSS.sample` takes, and with which a training may go on when they differ."""

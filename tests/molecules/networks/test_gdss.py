@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-import scidiffuse.molecules.networks as nets
+import scidiffuse.molecules.networks.gdss as nets
 
 
 def count(module):

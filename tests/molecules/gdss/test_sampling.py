@@ -18,11 +18,12 @@ from scidiffuse.molecules.chem import canonical, molecule_of
 from scidiffuse.molecules.data.graphs import Graphs
 from scidiffuse.molecules.data.smiles import from_smiles
 from scidiffuse.molecules.gdss import GDSS
-from scidiffuse.molecules.gdss_config import GDSSConfig
-from scidiffuse.molecules.gdss_quantise import Meaning, elements_only, quantise, to_graphs, to_molecules
-from scidiffuse.molecules.gdss_sampling import draw_sizes, moments_of, run, sampler_of, times_of
-from scidiffuse.molecules.gdss_schedules import schedules_of
-from scidiffuse.molecules.gdss_training import build, told
+from scidiffuse.molecules.gdss.config import GDSSConfig
+from scidiffuse.molecules.gdss.quantise import Meaning, elements_only, quantise, to_graphs, to_molecules
+from scidiffuse.molecules.gdss.sampling import moments_of, run, sampler_of, times_of
+from scidiffuse.molecules.gdss.schedules import schedules_of
+from scidiffuse.molecules.gdss.training import build, told
+from scidiffuse.molecules.sizes import draw_sizes
 
 SMILES = ["C", "CCO", "C1CC1", "CC(=O)N", "O=C=O", "N#CC", "CF", "C=C", "CCCCO"]
 TINY = {"hidden": 8, "attention": 8, "depth": 1, "layers": 2, "linears": 1, "c_hidden": 4, "c_final": 2, "heads": 2}

@@ -1,4 +1,4 @@
-r"""From the real numbers that :mod:`.gdss` samples to graphs, and from graphs to molecules.
+r"""From the real numbers that :mod:`.model` samples to graphs, and from graphs to molecules.
 
 *Molecules.* Bond orders: A < 1/2, < 3/2, < 5/2, and above are 0, 1, 2, 3. Types: the published rule thresholds X at
 1/2, gives what is left of one (1 - sum) to a virtual type and takes the argmax: the first type above 1/2, and no atom
@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .chem import build as build_molecule
-from .data.graphs import Graphs
-from .data.molecules import build as build_typed
-from .data.vocabulary import element, parse_type
-from .gdss_config import GDSSConfig
+from ..chem import build as build_molecule
+from ..data.graphs import Graphs
+from ..data.molecules import build as build_typed
+from ..data.vocabulary import element, parse_type
+from .config import GDSSConfig
 
 __all__ = ["Discrete", "Meaning", "elements_only", "quantise", "to_graphs", "to_molecules"]
 
@@ -113,7 +113,7 @@ def to_graphs(X: Tensor, A: Tensor, mask: Tensor, config: GDSSConfig, meaning: M
 
 
 def to_molecules(d: Discrete, meaning: Meaning) -> list[Any]:
-    """RDKit molecules, not sanitised, one a graph: step 1 of the protocol of :mod:`.chem`, which goes on from there.
+    """RDKit molecules, not sanitised, one a graph: step 1 of the protocol of :mod:`..chem`, which goes on from there.
 
     Where the vocabulary has charged types, charges are those of the types; else the protocol gives charges to N, O and
     S that are one above their valence. An empty graph is a molecule without atoms.

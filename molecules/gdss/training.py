@@ -1,4 +1,4 @@
-r"""How :mod:`.gdss` is trained: the two scores as one network, the loss, the optimiser, the batches.
+r"""How :mod:`.model` is trained: the two scores as one network, the loss, the optimiser, the batches.
 
 *Parametrisation.* The networks f_X, f_A are not told the time. With the score s = -n / sigma of a predicted noise n,
 the published VP (and subVP) score -f / sigma(t) is the noise prediction n = f, and the published VE score f is the
@@ -19,27 +19,24 @@ clips each network by its own norm, as the two would.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..core import checkpoint
-from ..core.denoisers import Denoiser
-from ..core.schedules import ProductSchedule
-from ..core.spaces import Graph, Masked, Product
-from ..core.training.keys import Keys
-from ..core.training.times import Uniform
-from .data.graphs import Graphs
-from .gdss_config import Coupling, GDSSConfig
-from .gdss_schedules import GeometricVE, schedules_of
-from .networks import EdgeScore, NodeScore
+from ...core.denoisers import Denoiser
+from ...core.schedules import ProductSchedule
+from ...core.spaces import Graph, Masked, Product
+from ...core.training.keys import Keys
+from ...core.training.times import Uniform
+from ..data.graphs import Graphs
+from ..networks.gdss import EdgeScore, NodeScore
+from .config import Coupling, GDSSConfig
+from .schedules import GeometricVE, schedules_of
 
-__all__ = ["GraphLoss", "GraphScores", "SeparateAdam", "TrainingSet", "build", "same_training", "space_of", "told"]
+__all__ = ["GraphLoss", "GraphScores", "SeparateAdam", "TrainingSet", "build", "space_of", "told"]
 
 
 class GraphScores(nn.Module):
@@ -194,51 +191,3 @@ class SeparateAdam(torch.optim.Adam):
                 nn.utils.clip_grad_norm_(group["params"], self.clip)
         super().step()
         return loss
-
-
-def digest_of(graphs: Graphs) -> str:
-    """The first 16 hex digits of SHA-256 over nodes, edges and X, by which a resumed training knows its data."""
-    digest = hashlib.sha256(repr((graphs.vocabulary, graphs.hydrogens)).encode())
-    for part in (graphs.A, graphs.mask, graphs.types, graphs.features):
-        digest.update(b"-" if part is None else part.contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-_FREE = {"start", "isolated", "virtual", "sampler", "predictor", "corrector", "snr", "scale_eps", "compat", "t_end"}
-"""Settings of sampling: a training may go on with others."""
-
-
-def same_training(out: Path, kind: str, config: GDSSConfig, data: str, max_steps: int) -> None:
-    """Refuse to go on with a training of another model or of other data, or one that has gone further.
-
-    Raises:
-        ValueError: naming what differs.
-    """
-    if not checkpoint.is_checkpoint(out / "state"):
-        return
-    from ..core.training.state import SafeCheckpointIO
-
-    if checkpoint.is_checkpoint(out / "model"):
-        before = checkpoint.load(out / "model", kind=kind).config
-        was, now = before["config"], asdict(config)
-        different = [
-            f"{k} was {was[k]!r}, now {v!r}"
-            for k, v in now.items()
-            if k in was and k not in _FREE and (tuple(was[k]) if isinstance(was[k], list) else was[k]) != v
-        ]
-        if different:
-            raise ValueError(
-                f"cannot resume the training in {str(out)!r} with another model ({'; '.join(different)}): use the same "
-                "settings, or another folder"
-            )
-        if before["data"] != data:
-            raise ValueError(
-                f"cannot resume the training in {str(out)!r} on other data: they had the digest {before['data']}, "
-                f"these have {data} (graphs, their order and padding count); use the same data, or another folder"
-            )
-    step = int(SafeCheckpointIO().load_checkpoint(out / "state")["global_step"])
-    if step > max_steps:
-        raise ValueError(
-            f"the training in {str(out)!r} is already at step {step}, nothing to do up to max_steps={max_steps}: ask "
-            "for more steps, or load its model"
-        )

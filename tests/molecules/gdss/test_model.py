@@ -16,9 +16,9 @@ from scidiffuse.core.steering import SVDD, FeynmanKac
 from scidiffuse.molecules.data.graphs import Graphs
 from scidiffuse.molecules.data.smiles import from_smiles
 from scidiffuse.molecules.gdss import GDSS
-from scidiffuse.molecules.gdss_config import PRESETS, GDSSConfig
-from scidiffuse.molecules.gdss_sampling import sampler_of, times_of
-from scidiffuse.molecules.gdss_training import build, space_of
+from scidiffuse.molecules.gdss.config import PRESETS, GDSSConfig
+from scidiffuse.molecules.gdss.sampling import sampler_of, times_of
+from scidiffuse.molecules.gdss.training import build, space_of
 
 SMILES = ["C", "CCO", "C1CC1", "CC(=O)N", "O=C=O", "N#CC", "CF", "C=C", "CCCCO"]
 TINY = {"hidden": 8, "attention": 8, "depth": 1, "layers": 2, "linears": 1, "c_hidden": 4, "c_final": 2, "heads": 2}
@@ -158,7 +158,7 @@ def test_scaffolds_stay(model):
 
 
 def test_known_elements_walk_to_their_values():
-    from scidiffuse.molecules.gdss_steering import Scaffold
+    from scidiffuse.molecules.gdss.steering import Scaffold
 
     graphs = from_smiles(["C=CO"], "CNOF")
     config = GDSSConfig(**TINY)

@@ -1,7 +1,7 @@
-r"""Steering of :mod:`.gdss` by rewards on molecules, and scaffolds that stay as they are.
+r"""Steering of :mod:`.model` by rewards on molecules, and scaffolds that stay as they are.
 
 *Rewards.* `SVDD` and `FeynmanKac` of the core ask a reward about the data prediction of every walker. Here that is
-quantised and read as a molecule by the protocol of :mod:`.chem` (corrected, largest fragment), and the user's function
+quantised and read as a molecule by the protocol of :mod:`..chem` (corrected, largest fragment), and the user's function
 is asked about the RDKit molecule. It need not have a gradient. What is no molecule has the reward ``invalid``.
 
 X. Li et al., "Derivative-free guidance in continuous and discrete diffusion models with soft value-based decoding"
@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.hooks import Hook, Step
-from ..core.noise import SlotNoise
-from ..core.steering import SVDD, FeynmanKac
-from ..core.steering.resampling import pick, uniforms
-from .chem import molecule_of
-from .gdss_config import GDSSConfig
-from .gdss_quantise import Meaning, quantise, to_molecules
+from ...core.hooks import Hook, Step
+from ...core.noise import SlotNoise
+from ...core.steering import SVDD, FeynmanKac
+from ...core.steering.resampling import pick, uniforms
+from ..chem import molecule_of
+from .config import GDSSConfig
+from .quantise import Meaning, quantise, to_molecules
 
 __all__ = ["GraphReward", "Scaffold", "Steering", "choose", "prepared"]
 

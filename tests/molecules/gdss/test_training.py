@@ -15,9 +15,9 @@ from scidiffuse.core.denoisers import Denoiser
 from scidiffuse.core.training import Keys
 from scidiffuse.molecules.data.smiles import from_smiles
 from scidiffuse.molecules.gdss import GDSS
-from scidiffuse.molecules.gdss_config import GDSSConfig
-from scidiffuse.molecules.gdss_schedules import GeometricVE, schedules_of
-from scidiffuse.molecules.gdss_training import GraphLoss, SeparateAdam, TrainingSet, build, space_of, told
+from scidiffuse.molecules.gdss.config import GDSSConfig
+from scidiffuse.molecules.gdss.schedules import GeometricVE, schedules_of
+from scidiffuse.molecules.gdss.training import GraphLoss, SeparateAdam, TrainingSet, build, space_of, told
 
 SMILES = ["C", "CCO", "C1CC1", "CC(=O)N", "O=C=O", "N#CC", "CF", "C=C", "CCCCO"]
 TINY = {"hidden": 8, "attention": 8, "depth": 1, "layers": 2, "linears": 1, "c_hidden": 4, "c_final": 2, "heads": 2}

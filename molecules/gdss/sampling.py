@@ -1,4 +1,4 @@
-r"""How :mod:`.gdss` samples: node counts, grid, samplers, start, and what comes of it.
+r"""How :mod:`.model` samples: node counts, grid, samplers, start, and what comes of it.
 
 *Node counts* are drawn from the histogram of the training graphs; the count of sample i depends on (seed, i) alone.
 
@@ -16,81 +16,30 @@ the reverse SDE of both from another: two network calls a step. *S4*: one call f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..core import grids
-from ..core.denoisers import Denoiser
-from ..core.hooks import Hook
-from ..core.noise import Noise, SlotNoise, keyed_generator
-from ..core.sample import Result, sample
-from ..core.samplers import S4, PredictorCorrector
-from ..core.samplers.base import Sampler
-from ..core.schedules import ProductSchedule
-from ..core.scores import Score
-from ..core.spaces import Graph, Masked
-from .data.graphs import Graphs
-from .gdss_config import GDSSConfig
-from .gdss_training import GraphScores, space_of, told
+from ...core import grids
+from ...core.denoisers import Denoiser
+from ...core.hooks import Hook
+from ...core.noise import Noise, SlotNoise
+from ...core.sample import Result, sample
+from ...core.samplers import S4, PredictorCorrector
+from ...core.samplers.base import Sampler
+from ...core.schedules import ProductSchedule
+from ...core.spaces import Graph, Masked
+from ..data.graphs import Graphs
+from .config import GDSSConfig
+from .training import GraphScores, space_of, told
 
-__all__ = ["GraphSamples", "Moments", "draw_sizes", "moments_of", "run", "sampler_of", "times_of"]
+__all__ = ["Moments", "moments_of", "run", "sampler_of", "times_of"]
 
 Moments = dict[str, list[float]]
 """Mean and variance of the training data: "X_mean", "X_var" (F), "A_mean", "A_var" (1)."""
-
-
-@dataclass(frozen=True)
-class GraphSamples:
-    """What `GDSS.sample` returns.
-
-    Attributes:
-        graphs: the samples as graphs, without empty ones; ``graphs.ids`` says which sample each is.
-        mols: of molecules, for each of the n samples: the molecule after correction (largest fragment, sanitised), None
-            where there is none. None for other graphs.
-        smiles: their canonical SMILES.
-        report: of molecules, validity without and with correction and connectedness, by name, see
-            :func:`.metrics.validity.graph_validity`.
-        X, A, mask: the samples before quantisation, (n, N, F), (n, N, N), (n, N).
-        info: sampler, steps, seed, network calls, steering.
-        records: what steering recorded.
-    """
-
-    graphs: Graphs
-    mols: list[Any] | None
-    smiles: list[str | None] | None
-    report: dict[str, Score]
-    X: Tensor = field(repr=False)
-    A: Tensor = field(repr=False)
-    mask: Tensor = field(repr=False)
-    info: dict[str, Any]
-    records: dict[str, Any] = field(default_factory=dict, repr=False)
-
-    def __len__(self) -> int:
-        return len(self.mask)
-
-    def write(self, path: str | Path) -> Path:
-        """Write ``.smi`` (a SMILES and the number of the sample a line, valid molecules only) or ``.npz`` (the graphs).
-
-        Raises:
-            ValueError: another suffix, or ``.smi`` of graphs that are no molecules.
-        """
-        path = Path(path)
-        if path.suffix == ".npz":
-            return self.graphs.save(path)
-        if path.suffix != ".smi":
-            raise ValueError(f"samples are written as .smi or .npz, got {path.name!r}")
-        if self.smiles is None:
-            raise ValueError("these graphs are no molecules: write an .npz")
-        partial = path.with_name(f".partial-{path.name}")
-        lines = [f"{s} {i}\n" for i, s in enumerate(self.smiles) if s is not None]
-        partial.write_text("".join(lines), encoding="utf-8")
-        partial.replace(path)
-        return path
 
 
 def moments_of(graphs: Graphs) -> Moments:
@@ -109,23 +58,6 @@ def moments_of(graphs: Graphs) -> Moments:
     for leaf, (mean, square) in {"X": x / nodes, "A": a[:, None] / max(1, pairs)}.items():
         out |= {f"{leaf}_mean": mean.tolist(), f"{leaf}_var": (square - mean.square()).clamp_min(0.0).tolist()}
     return out
-
-
-def draw_sizes(histogram: Tensor, n: int, seed: int, least: int = 1) -> Tensor:
-    """Node counts of n samples, (n,) long, from the histogram (N + 1,) of counts of at least `least`.
-
-    Raises:
-        ValueError: no training graph has so many nodes.
-    """
-    weights = histogram.double().clone()
-    weights[:least] = 0.0
-    if not bool(weights.sum() > 0):
-        largest = int(histogram.nonzero().max())
-        raise ValueError(f"no training graph has {least} nodes or more, the largest has {largest}")
-    u = torch.from_numpy(keyed_generator(seed, "gdss/sizes").random(n))
-    places = torch.cumsum(weights / weights.sum(), 0)
-    top = int(weights.nonzero().max())
-    return torch.searchsorted(places, u, right=True).clamp_max(top)
 
 
 def times_of(steps: int, t_end: float) -> grids.Grid:

@@ -29,7 +29,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..core.networks.time_embedding import SinusoidalEmbedding
+from ...core.networks.time_embedding import SinusoidalEmbedding
 
 __all__ = ["AttentionLayer", "DenseGCN", "EdgeScore", "GraphAttention", "NodeScore", "mlp", "normalised", "powers"]
 

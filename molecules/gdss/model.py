@@ -4,14 +4,14 @@ J. Jo, S. Lee, S. J. Hwang, "Score-based generative modeling of graphs via the s
 equations", ICML 2022, https://arxiv.org/abs/2202.02514.
 
 A graph is X (N, F), the features of its nodes, and A (N, N), its adjacency with bond orders 0..3 as plain numbers. Both
-are diffused at the same time t, each by its own process (:mod:`.gdss_schedules`), in the space of graphs with the same
+are diffused at the same time t, each by its own process (:mod:`.schedules`), in the space of graphs with the same
 nodes: A symmetric without a diagonal, and zeros where no node is. The reverse-time system
 
     dX = [f_X X - g_X^2 grad_X log p_t(X, A)] dt + g_X dw,      dA = [f_A A - g_A^2 grad_A log p_t(X, A)] dt + g_A dw
 
-is coupled by its scores: two networks that each see X and A (:mod:`.networks`), trained together
-(:mod:`.gdss_training`) and walked together (:mod:`.gdss_sampling`). Samples are thresholded (:mod:`.gdss_quantise`),
-and molecules go through the published protocol of correction (:mod:`.chem`).
+is coupled by its scores: two networks that each see X and A (:mod:`..networks.gdss`), trained together
+(:mod:`.training`) and walked together (:mod:`.sampling`). Samples are thresholded (:mod:`.quantise`),
+and molecules go through the published protocol of correction (:mod:`..chem`).
 
 What differs from the published code, beside what the modules above say:
 
@@ -32,18 +32,21 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from ..core import checkpoint
-from ..core.denoisers import Denoiser
-from ..core.samplers.base import Sampler
-from .chem import canonical, parse
-from .data.graphs import Graphs
-from .data.molecules import from_mols
-from .gdss_config import GDSSConfig
-from .gdss_quantise import Meaning, quantise, to_graphs, to_molecules
-from .gdss_sampling import GraphSamples, Moments, draw_sizes, moments_of, run, sampler_of
-from .gdss_steering import Scaffold, Steering, choose, prepared
-from .gdss_training import GraphLoss, GraphScores, SeparateAdam, TrainingSet, build, digest_of, same_training
-from .metrics.validity import graph_validity
+from ...core import checkpoint
+from ...core.denoisers import Denoiser
+from ...core.samplers.base import Sampler
+from ..chem import canonical, parse
+from ..data.graphs import Graphs
+from ..data.molecules import from_mols
+from ..metrics.validity import graph_validity
+from ..samples import GraphSamples
+from ..sizes import counts_of
+from ..training import digest_of, same_training
+from .config import OF_SAMPLING, GDSSConfig
+from .quantise import Meaning, quantise, to_graphs, to_molecules
+from .sampling import Moments, moments_of, run, sampler_of
+from .steering import Scaffold, Steering, choose, prepared
+from .training import GraphLoss, GraphScores, SeparateAdam, TrainingSet, build
 
 __all__ = ["GDSS"]
 
@@ -198,7 +201,7 @@ class GDSS:
             ValueError: no graphs; graphs of another kind than those the model was made for; settings out of range; a
                 training to resume that was another one.
         """
-        from ..core.training import fit
+        from ...core.training import fit
 
         if not isinstance(graphs, Graphs):
             raise TypeError(
@@ -220,7 +223,7 @@ class GDSS:
         lr = c.lr if lr is None else lr
         self._measure(train)
         if resume and out is not None:
-            same_training(Path(out), KIND, c, self.data, max_steps)
+            same_training(Path(out), KIND, c, self.data, max_steps, free=OF_SAMPLING | {"sampler"})
         denoiser = build(c, self.features, seed)
         network = denoiser.network
         assert isinstance(network, GraphScores)
@@ -299,7 +302,7 @@ class GDSS:
         config = self._changed(changes)
         method = sampler_of(config, sampler)
         fixed = None if scaffold is None else self._scaffold(scaffold)
-        counts = self._counts(n, nodes, seed, 0 if fixed is None else len(fixed.X))
+        counts = counts_of(self.sizes, n, nodes, seed, 0 if fixed is None else len(fixed.X))
         hook = None if steering is None else prepared(steering, config, meaning, invalid)
         walkers = 1 if hook is None else hook.group
         mask = (torch.arange(self.nodes) < counts[:, None]).repeat_interleave(walkers, 0)
@@ -338,30 +341,13 @@ class GDSS:
             found = graph_validity(to_molecules(quantise(x["X"], x["A"], mask, config, True), meaning))
             mols, report = found.mols, found.scores()
             smiles = [None if mol is None else canonical(mol) for mol in mols]
-        return GraphSamples(graphs, mols, smiles, report, x["X"], x["A"], mask, info, records)
+        return GraphSamples(graphs, mols, smiles, report, info, x["X"], x["A"], mask, records)
 
     def _changed(self, changes: dict[str, Any]) -> GDSSConfig:
-        of_sampling = {
-            "snr", "scale_eps", "predictor", "corrector", "compat", "start", "isolated", "virtual", "t_end",
-        }  # fmt: skip
-        strange = sorted(set(changes) - of_sampling)
+        strange = sorted(set(changes) - OF_SAMPLING)
         if strange:
-            raise ValueError(f"{strange} are no settings of sampling; those are {sorted(of_sampling)}")
+            raise ValueError(f"{strange} are no settings of sampling; those are {sorted(OF_SAMPLING)}")
         return replace(self.config, **changes)
-
-    def _counts(self, n: int, nodes: int | Sequence[int] | None, seed: int, held: int) -> Tensor:
-        if nodes is None:
-            return draw_sizes(self.sizes, n, seed, held + 1)
-        counts = torch.as_tensor(nodes).long().expand(n) if isinstance(nodes, int) else torch.as_tensor(nodes).long()
-        if counts.shape != (n,):
-            raise ValueError(f"nodes is one number, or one for each of {n} samples; got {tuple(counts.shape)}")
-        low = max(1, held)
-        if bool((counts < low).any()) or bool((counts > self.nodes).any()):
-            raise ValueError(
-                f"samples have {low} to {self.nodes} nodes (the model's largest), got "
-                f"{int(counts.min())} to {int(counts.max())}"
-            )
-        return counts
 
     def _scaffold(self, scaffold: Any) -> Scaffold:
         meaning = self._meaning()

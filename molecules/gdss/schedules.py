@@ -1,4 +1,4 @@
-r"""The diffusion processes of :mod:`.gdss`, one a leaf of the state (X, A).
+r"""The diffusion processes of :mod:`.model`, one a leaf of the state (X, A).
 
     VP(b0, b1)      log alpha = -t b0/2 - t^2 (b1 - b0)/4,  sigma^2 = 1 - alpha^2
     subVP(b0, b1)   the same alpha,                         sigma = 1 - alpha^2
@@ -10,7 +10,7 @@ and takes it away in the last update, from s0 to 0. :class:`GeometricVE` is that
 data are.
 
 **What the published constants mean.** With b from 0.1 to 1 the state at t = 1 is x_1 = 0.76 x_0 + 0.65 n, and under
-VE with s1 = 1 it is x_0 + n. Neither is the noise N(0, I) that sampling starts from. :mod:`.gdss` can start from a
+VE with s1 = 1 it is x_0 + n. Neither is the noise N(0, I) that sampling starts from. :mod:`.model` can start from a
 Gaussian with the mean and the variance of p_1 instead (``start="moments"``), or be given a process that does end in
 noise, such as ``("VP", 0.1, 20.0)``.
 """
@@ -24,10 +24,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ..core.schedules import ProductSchedule, Schedule, SubVP, VPLinear
-from ..core.schedules import maths as m
-from ..core.schedules.base import positive
-from ..core.schedules.maths import Scalar
+from ...core.schedules import ProductSchedule, Schedule, SubVP, VPLinear
+from ...core.schedules import maths as m
+from ...core.schedules.base import positive
+from ...core.schedules.maths import Scalar
 
 __all__ = ["GeometricVE", "Process", "Processes", "schedule_of", "schedules_of"]
 
