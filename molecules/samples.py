@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from ..core.scores import Score
 from .data.graphs import Graphs
+from .data.vocabulary import parse_type
 
-__all__ = ["GraphSamples"]
+__all__ = ["GraphSamples", "graph_samples", "unsanitised"]
 
 
 @dataclass(frozen=True)
@@ -61,3 +63,51 @@ class GraphSamples:
         partial.write_text("".join(lines), encoding="utf-8")
         partial.replace(path)
         return path
+
+
+def unsanitised(A: Tensor, mask: Tensor, types: Tensor, vocabulary: tuple[str, ...], hydrogens: str) -> list[Any]:
+    """RDKit molecules, not sanitised, one a graph: step 1 of the protocol of :mod:`.chem`, which goes on from there.
+
+    Where the vocabulary has charged types, charges are those of the types; else the protocol gives charges to N, O and
+    S that are one above their valence. An empty graph is a molecule without atoms.
+
+    Args:
+        A, mask, types: (B, N, N), (B, N), (B, N); the nodes that exist come first.
+        vocabulary, hydrogens: see `Graphs`.
+    """
+    from .chem import build
+    from .data.molecules import build as build_typed
+
+    pairs = [parse_type(name) for name in vocabulary]
+    typed = hydrogens == "explicit" or any(charge for _, charge in pairs)
+    numbers = np.array([number for number, _ in pairs])
+    out = []
+    for a, there, kinds in zip(A.numpy(), mask.numpy(), types.numpy(), strict=True):
+        n = int(there.sum())
+        if typed:
+            out.append(build_typed([pairs[k] for k in kinds[:n]], a[:n, :n], hydrogens))  # type: ignore[arg-type]
+        else:
+            out.append(build(numbers[kinds[:n]], a[:n, :n]))
+    return out
+
+
+def graph_samples(graphs: Graphs, n: int, info: dict[str, Any], records: dict[str, Any] | None = None) -> GraphSamples:
+    """The result of a model whose samples are graphs as they come; molecules go through the protocol of :mod:`.chem`.
+
+    Args:
+        graphs: the samples that are not empty, their nodes first; ``graphs.ids`` are their numbers among the n.
+        n: samples, empty ones included.
+        info, records: see `GraphSamples`.
+    """
+    if graphs.hydrogens is None or graphs.types is None or graphs.vocabulary is None:
+        return GraphSamples(graphs, None, None, {}, info, records=records or {})
+    from .chem import canonical, rdkit_chem
+    from .metrics.validity import graph_validity
+
+    made: list[Any] = [rdkit_chem().RWMol() for _ in range(n)]
+    built = unsanitised(graphs.A, graphs.mask, graphs.types, graphs.vocabulary, graphs.hydrogens)
+    for i, mol in zip(graphs.ids, built, strict=True):
+        made[i] = mol
+    found = graph_validity(made)
+    smiles = [None if mol is None else canonical(mol) for mol in found.mols]
+    return GraphSamples(graphs, found.mols, smiles, found.scores(), info, records=records or {})

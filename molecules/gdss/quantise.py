@@ -15,14 +15,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..chem import build as build_molecule
 from ..data.graphs import Graphs
-from ..data.molecules import build as build_typed
 from ..data.vocabulary import element, parse_type
+from ..samples import unsanitised
 from .config import GDSSConfig
 
 __all__ = ["Discrete", "Meaning", "elements_only", "quantise", "to_graphs", "to_molecules"]
@@ -113,22 +111,8 @@ def to_graphs(X: Tensor, A: Tensor, mask: Tensor, config: GDSSConfig, meaning: M
 
 
 def to_molecules(d: Discrete, meaning: Meaning) -> list[Any]:
-    """RDKit molecules, not sanitised, one a graph: step 1 of the protocol of :mod:`..chem`, which goes on from there.
-
-    Where the vocabulary has charged types, charges are those of the types; else the protocol gives charges to N, O and
-    S that are one above their valence. An empty graph is a molecule without atoms.
-    """
-    pairs = [parse_type(name) for name in meaning.vocabulary or ()]
-    typed = meaning.hydrogens == "explicit" or any(charge for _, charge in pairs)
-    numbers = np.array([number for number, _ in pairs])
-    out = []
-    for a, mask, types in zip(d.A.numpy(), d.mask.numpy(), d.types.numpy(), strict=True):
-        n = int(mask.sum())
-        if typed:
-            out.append(build_typed([pairs[k] for k in types[:n]], a[:n, :n], meaning.hydrogens))  # type: ignore[arg-type]
-        else:
-            out.append(build_molecule(numbers[types[:n]], a[:n, :n]))
-    return out
+    """RDKit molecules, not sanitised, one a graph; see :func:`..samples.unsanitised`."""
+    return unsanitised(d.A, d.mask, d.types, meaning.vocabulary or (), meaning.hydrogens or "implicit")
 
 
 def elements_only(graphs: Graphs) -> Graphs:
