@@ -13,6 +13,9 @@ schedule         alpha                          where it is used
 `Cosine`         1 - sin(pi t / 2)              H. Chang et al., MaskGIT, CVPR 2022; J. Shi et al., MD4, NeurIPS 2024
 `CosineSquared`  cos(pi t / 2)^2                the kinetic-optimal mixture path (N. Shaul et al., "Flow matching with
                                                 general discrete paths", ICLR 2025)
+`CosineShifted`  cos h(t) / cos h(0),           h(t) = (pi / 2) (t + a) / (1 + a): the cosine schedule of images (A.
+                                                Nichol and P. Dhariwal, ICML 2021) *not* squared, as L. Zhao et al.
+                                                take it for graphs (PARD, NeurIPS 2024)
 `Exponential`    exp(-s t)                      total noise linear in time; does not reach 0
 `Table`          any, between nodes linear      chains of T steps given by their table of alphas
 ===============  =============================  ==================================================================
@@ -35,7 +38,7 @@ from torch import Tensor
 from ..schedules import maths as m
 from ..schedules.maths import Scalar
 
-__all__ = ["Cosine", "CosineSquared", "Exponential", "Keep", "Linear", "LogLinear", "Table", "keep_of"]
+__all__ = ["Cosine", "CosineShifted", "CosineSquared", "Exponential", "Keep", "Linear", "LogLinear", "Table", "keep_of"]
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,49 @@ class CosineSquared(Keep):
 
 
 @dataclass(frozen=True)
+class CosineShifted(Keep):
+    """alpha = cos h(t) / cos h(0) with h(t) = (pi / 2) (t + a) / (1 + a).
+
+    With d = h(t) - h(0), lost = 2 sin(h(0) + d / 2) sin(d / 2) / cos h(0); in tau = tan(d / 2) that is a quadratic
+    equation, whose root is written so that nothing cancels near the data.
+
+    Args:
+        a: the shift, positive; without it alpha is flat at t = 0.
+    """
+
+    a: float = 0.008
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.a) and self.a > 0.0):
+            raise ValueError(f"the shift a must be positive and finite, got {self.a}")
+
+    @property
+    def _speed(self) -> float:
+        """dh / dt."""
+        return 0.5 * math.pi / (1.0 + self.a)
+
+    @property
+    def _start(self) -> float:
+        """h(0)."""
+        return self._speed * self.a
+
+    def lost(self, t: Scalar) -> Scalar:
+        half = 0.5 * self._speed * t
+        return 2.0 / math.cos(self._start) * m.sin(self._start + half) * m.sin(half)
+
+    def speed(self, t: Scalar) -> Scalar:
+        return self._speed / math.cos(self._start) * m.sin(self._start + self._speed * t)
+
+    def time_of_lost(self, value: Scalar) -> Scalar:
+        c, s = math.cos(self._start), math.sin(self._start)
+        tau = c * value / (s + m.sqrt(s * s + c * c * value * (2.0 - value)))
+        return 2.0 / self._speed * m.atan(tau)
+
+    def alpha(self, t: Scalar) -> Scalar:
+        return m.sin(self._speed * (1.0 - t)) / math.cos(self._start)
+
+
+@dataclass(frozen=True)
 class Exponential(Keep):
     """alpha = exp(-s t).
 
@@ -207,11 +253,17 @@ def _of_kind(y: Any, like: Scalar) -> Scalar:
     return torch.as_tensor(y, dtype=like.dtype, device=like.device) if isinstance(like, Tensor) else float(y)
 
 
-_NAMES = {"linear": Linear, "log_linear": LogLinear, "cosine": Cosine, "cosine_squared": CosineSquared}
+_NAMES = {
+    "linear": Linear,
+    "log_linear": LogLinear,
+    "cosine": Cosine,
+    "cosine_squared": CosineSquared,
+    "cosine_shifted": CosineShifted,
+}
 
 
 def keep_of(keep: Keep | str) -> Keep:
-    """A schedule from its name: "linear", "log_linear", "cosine" or "cosine_squared".
+    """A schedule from its name: "linear", "log_linear", "cosine", "cosine_squared" or "cosine_shifted".
 
     Raises:
         TypeError, ValueError: for anything that is neither a schedule nor one of these.

@@ -9,6 +9,7 @@ import torch
 
 from scidiffuse.core.discrete.keep import (
     Cosine,
+    CosineShifted,
     CosineSquared,
     Exponential,
     Keep,
@@ -18,7 +19,10 @@ from scidiffuse.core.discrete.keep import (
     keep_of,
 )
 
-ALL = [Linear(), LogLinear(), LogLinear(0.0), Cosine(), CosineSquared(), Exponential(), Table((1.0, 0.8, 0.3, 0.0))]
+ALL = [
+    Linear(), LogLinear(), LogLinear(0.0), Cosine(), CosineSquared(), CosineShifted(), CosineShifted(0.3),
+    Exponential(), Table((1.0, 0.8, 0.3, 0.0)),
+]  # fmt: skip
 TIMES = torch.tensor([0.03, 0.2, 0.5, 0.71, 0.97], dtype=torch.float64)
 
 
@@ -60,6 +64,17 @@ def test_what_is_left_at_the_end() -> None:
     assert Exponential(10.0).alpha(1.0) == math.exp(-10.0)
 
 
+def test_the_shifted_cosine_is_a_quotient_of_cosines_not_squared() -> None:
+    h = [0.5 * math.pi * (t + 0.008) / 1.008 for t in (0.0, 0.3, 0.9)]
+    keep = CosineShifted()
+    assert [keep.alpha(t) for t in (0.3, 0.9)] == pytest.approx(
+        [math.cos(x) / math.cos(h[0]) for x in h[1:]], rel=1e-13
+    )
+    assert (keep.alpha(0.0), keep.alpha(1.0)) == (pytest.approx(1.0), 0.0)
+    assert keep.time_of_lost(keep.lost(1e-9)) == pytest.approx(1e-9, rel=1e-12)
+    assert keep_of("cosine_shifted") == keep
+
+
 def test_a_table_is_met_at_its_nodes() -> None:
     table = Table((1.0, 0.8, 0.3, 0.0))
     assert [table.alpha(k / 3) for k in range(4)] == pytest.approx([1.0, 0.8, 0.3, 0.0])
@@ -71,6 +86,7 @@ def test_a_table_is_met_at_its_nodes() -> None:
     [
         (lambda: LogLinear(1.0), ValueError, "got 1.0"),
         (lambda: Exponential(0.0), ValueError, "got 0.0"),
+        (lambda: CosineShifted(0.0), ValueError, "got 0.0"),
         (lambda: Table((0.9, 0.1)), ValueError, "from 0.9"),
         (lambda: Table((1.0,)), ValueError, "got 1 "),
         (lambda: Table((1.0, 0.5, 0.6)), ValueError, r"alphas\[1\] = 0.5"),
