@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -115,11 +115,12 @@ def fit(
     """
     from ...core import checkpoint
     from ...core.training import hardware
+    from ...core.training.interruption import Position, interrupted, saved_step
 
-    at = _Position()
+    at = Position()
     with told():
         try:
-            before = _saved_step(out)
+            before = saved_step(out)
             model = untrained(
                 system,
                 preset,
@@ -165,9 +166,9 @@ def fit(
                 **hardware(devices, num_nodes, strategy, accelerator, precision),
             )
         except (KeyboardInterrupt, SystemExit) as error:
-            if not _interrupted(error):
+            if not interrupted(error):
                 raise
-            saved = _saved_step(out)
+            saved = saved_step(out)
             last = "no checkpoint yet" if saved is None else f"last checkpoint {saved}; continue with --resume"
             typer.echo(f"interrupted at step {at.step if at.step else before or 0}; {last}", err=True)
             raise typer.Exit(130) from error
@@ -176,38 +177,3 @@ def fit(
         f"already at step {model.steps}, nothing to do" if before == model.steps else f"trained to step {model.steps}"
     )
     typer.echo(f"{done}; the model is in {where}")
-
-
-class _Position:
-    """The step that a training has reached, for the message of an interrupted one."""
-
-    def __init__(self) -> None:
-        self.step = 0
-
-    def callbacks(self) -> list[Any]:
-        """What tells: none without Lightning, whose absence `fit` reports."""
-        try:
-            from lightning.pytorch.callbacks import LambdaCallback
-        except ImportError:
-            return []
-
-        def note(trainer: Any, *_: Any) -> None:
-            self.step = int(trainer.global_step)
-
-        return [LambdaCallback(on_train_batch_end=note)]
-
-
-def _saved_step(out: Path) -> int | None:
-    """The step of the last checkpoint in the folder of a training, None where there is none."""
-    from ...core import checkpoint
-
-    if not checkpoint.is_checkpoint(out / "state"):
-        return None
-    from ...core.training.state import SafeCheckpointIO
-
-    return int(SafeCheckpointIO().load_checkpoint(out / "state")["global_step"])
-
-
-def _interrupted(error: BaseException) -> bool:
-    """Whether Ctrl-C is behind it: Lightning turns a KeyboardInterrupt into a SystemExit."""
-    return isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt)

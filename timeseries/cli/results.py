@@ -6,18 +6,15 @@ and how the interval was made; what is not a number (an interval of one unit) is
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from ...core.outputs import draw, write_json
 
+if TYPE_CHECKING:
     from ..data import Panel
     from ..forecast import Forecast
     from ..metrics import Score
@@ -26,38 +23,6 @@ __all__ = ["Results", "draw", "folder_of", "in_training", "is_point", "write_jso
 
 #: Scores that are also written step by step.
 STEPWISE = ("wql_gluonts", "crps_exact", "mae_median", "coverage_80")
-
-
-def draw(figure: Figure, path: Path) -> Path:
-    """Write a picture; returns the path."""
-    from ...core.files import replacing
-
-    with replacing(path) as partial:
-        figure.savefig(partial, format=path.suffix.lower().lstrip("."), dpi=120)
-    return path
-
-
-def write_json(value: Any, path: Path) -> Path:
-    """Write plain values as JSON; what is not finite becomes null."""
-    from ...core.files import replacing
-
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(_plain(value), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    return path
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, str | bool | int) else str(value)
 
 
 def folder_of(out: Path | None) -> Path | None:

@@ -97,11 +97,11 @@ def test_an_interrupted_training_says_where_it_is(data, tmp_path, tiny):
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background inherits it ignored
         "from lightning.pytorch.callbacks import LambdaCallback\n"
         "from scidiffuse.timeseries.cli import app\n"
-        "from scidiffuse.timeseries.cli.fit import _Position\n"
+        "from scidiffuse.core.training.interruption import Position\n"
         "def stop(trainer, *_):\n"
         "    if trainer.global_step == 7: signal.raise_signal(signal.SIGINT)\n"
-        "old = _Position.callbacks\n"
-        "_Position.callbacks = lambda self: old(self) + [LambdaCallback(on_train_batch_end=stop)]\n"
+        "old = Position.callbacks\n"
+        "Position.callbacks = lambda self: old(self) + [LambdaCallback(on_train_batch_end=stop)]\n"
         "app()\n"
     )
     words = ["fit", str(data), "--out", str(out), *tiny, "--max-steps", "50", "--save-every", "5"]
