@@ -12,7 +12,7 @@ schedule         alpha                          where it is used
 `LogLinear`      1 - (1 - eps) t                MDLM: total noise -log alpha = -log(1 - (1 - eps) t)
 `Cosine`         1 - sin(pi t / 2)              H. Chang et al., MaskGIT, CVPR 2022; J. Shi et al., MD4, NeurIPS 2024
 `CosineSquared`  cos(pi t / 2)^2                the kinetic-optimal mixture path (N. Shaul et al., "Flow matching with
-                                                general discrete paths", ICLR 2025)
+                                                general discrete paths", ICLR 2025); shifted: images and graphs
 `CosineShifted`  cos h(t) / cos h(0),           h(t) = (pi / 2) (t + a) / (1 + a): the cosine schedule of images (A.
                                                 Nichol and P. Dhariwal, ICML 2021) *not* squared, as L. Zhao et al.
                                                 take it for graphs (PARD, NeurIPS 2024)
@@ -119,19 +119,46 @@ class Cosine(Keep):
 
 @dataclass(frozen=True)
 class CosineSquared(Keep):
-    """alpha = cos(pi t / 2)^2."""
+    """alpha = cos(h(t))^2 / cos(h(0))^2 with h(t) = (pi / 2) (t + a) / (1 + a).
+
+    Args:
+        a: the shift, >= 0: 0.008 in images (A. Nichol and P. Dhariwal, "Improved denoising diffusion probabilistic
+            models", ICML 2021) and graphs (C. Vignac et al., DiGress, ICLR 2023). With it alpha is not flat at t = 0.
+    """
+
+    a: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.a) and self.a >= 0.0):
+            raise ValueError(f"the shift a must be finite and not negative, got {self.a}")
+
+    @property
+    def _speed(self) -> float:
+        """dh / dt."""
+        return 0.5 * math.pi / (1.0 + self.a)
+
+    @property
+    def _start(self) -> float:
+        """h(0)."""
+        return self._speed * self.a
 
     def lost(self, t: Scalar) -> Scalar:
-        return m.sin(0.5 * math.pi * t) ** 2
+        d = self._speed * t  # cos^2 h(0) - cos^2 h(t) = sin(h(t) - h(0)) sin(h(t) + h(0))
+        return m.sin(d) * m.sin(2.0 * self._start + d) / math.cos(self._start) ** 2
 
     def speed(self, t: Scalar) -> Scalar:
-        return 0.5 * math.pi * m.sin(math.pi * t)
+        return self._speed / math.cos(self._start) ** 2 * m.sin(2.0 * (self._start + self._speed * t))
 
     def time_of_lost(self, value: Scalar) -> Scalar:
-        return m.asin(m.sqrt(value)) / (0.5 * math.pi)
+        c, s = math.cos(self._start), math.sin(self._start)
+        if self.a == 0.0:
+            return m.asin(m.sqrt(value)) / self._speed
+        # sin(h(t) - h(0)) = root c - s cos h(t), with sin h(t) = root; as a quotient, in which nothing cancels
+        root, left = m.sqrt(s * s + c * c * value), c * m.sqrt(1.0 - value)
+        return m.asin(c * c * value / (root * c + s * left)) / self._speed
 
     def alpha(self, t: Scalar) -> Scalar:
-        return m.cos(0.5 * math.pi * t) ** 2
+        return (m.sin(self._speed * (1.0 - t)) / math.cos(self._start)) ** 2
 
 
 @dataclass(frozen=True)

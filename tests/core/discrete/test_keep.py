@@ -75,6 +75,14 @@ def test_the_shifted_cosine_is_a_quotient_of_cosines_not_squared() -> None:
     assert keep_of("cosine_shifted") == keep
 
 
+def test_the_shifted_squared_cosine_is_the_one_of_images_and_graphs() -> None:
+    f = [math.cos(0.5 * math.pi * (t + 0.008) / 1.008) ** 2 for t in (0.0, 0.3, 0.9)]
+    keep = CosineSquared(0.008)
+    assert [keep.alpha(t) for t in (0.3, 0.9)] == pytest.approx([x / f[0] for x in f[1:]], rel=1e-13)
+    assert keep.time_of_lost(keep.lost(1e-9)) == pytest.approx(1e-9, rel=1e-12)
+    assert (keep.alpha(1.0), keep.time_of_lost(0.0)) == (0.0, 0.0)
+
+
 def test_a_table_is_met_at_its_nodes() -> None:
     table = Table((1.0, 0.8, 0.3, 0.0))
     assert [table.alpha(k / 3) for k in range(4)] == pytest.approx([1.0, 0.8, 0.3, 0.0])
@@ -87,6 +95,7 @@ def test_a_table_is_met_at_its_nodes() -> None:
         (lambda: LogLinear(1.0), ValueError, "got 1.0"),
         (lambda: Exponential(0.0), ValueError, "got 0.0"),
         (lambda: CosineShifted(0.0), ValueError, "got 0.0"),
+        (lambda: CosineSquared(-0.1), ValueError, "got -0.1"),
         (lambda: Table((0.9, 0.1)), ValueError, "from 0.9"),
         (lambda: Table((1.0,)), ValueError, "got 1 "),
         (lambda: Table((1.0, 0.5, 0.6)), ValueError, r"alphas\[1\] = 0.5"),
