@@ -9,7 +9,7 @@ from scidiffuse.core.training.interruption import Position, interrupted, saved_s
 
 def test_ctrl_c_is_told_from_a_plain_exit():
     assert interrupted(KeyboardInterrupt()) and not interrupted(SystemExit(1))
-    with pytest.raises(SystemExit) as caught:
+    with pytest.raises(SystemExit) as caught:  # noqa: PT012
         try:
             raise KeyboardInterrupt
         except KeyboardInterrupt:
