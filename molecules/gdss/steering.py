@@ -17,7 +17,7 @@ each other, and refuses graphs; a symmetric block of known pairs is the case in 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from ...core.steering import SVDD, FeynmanKac
 from ...core.steering.resampling import pick, uniforms
 from ..chem import molecule_of
 from .config import GDSSConfig
-from .quantise import Meaning, quantise, to_molecules
+from .quantise import Discrete, Meaning, quantise, to_molecules
 
 __all__ = ["GraphReward", "Scaffold", "Steering", "choose", "prepared"]
 
@@ -40,6 +40,8 @@ Steering = SVDD | FeynmanKac
 @dataclass(frozen=True, eq=False)
 class GraphReward:
     """A reward of states, from one of molecules (or of adjacency matrices, where graphs are no molecules).
+
+    From step to step most predictions are the same graph again: the rewards of the last call are kept.
 
     Attributes:
         function: molecule (or (n, n) array of 0 and 1) -> number, larger is better.
@@ -51,6 +53,7 @@ class GraphReward:
     config: GDSSConfig
     meaning: Meaning
     invalid: float
+    last: dict[bytes, float] = field(default_factory=dict, repr=False)
 
     def __call__(self, data: dict[str, Tensor], step: Step | None) -> list[float]:
         """The reward of each state, (B,)."""
@@ -58,11 +61,25 @@ class GraphReward:
         mask = step.space.spaces["X"].mask  # type: ignore[attr-defined]
         X, A = data["X"].cpu(), data["A"].cpu()
         d = quantise(X, A, mask.cpu().expand(len(X), -1), self.config, self.meaning.molecules)
+        keys = [
+            a.tobytes() + t.tobytes() + m.tobytes()
+            for a, t, m in zip(d.A.numpy(), d.types.numpy(), d.mask.numpy(), strict=True)
+        ]
+        now: dict[bytes, float] = {}
+        for row, key in enumerate(keys):
+            if key not in now:
+                now[key] = self.last[key] if key in self.last else self._reward(d, row)
+        self.last.clear()
+        self.last.update(now)
+        return [now[key] for key in keys]
+
+    def _reward(self, d: Discrete, row: int) -> float:
+        one = Discrete(*(part[row : row + 1] for part in d))
         if self.meaning.molecules:
-            mols = [molecule_of(graph).mol for graph in to_molecules(d, self.meaning)]
-            return [self.invalid if mol is None else float(self.function(mol)) for mol in mols]
-        sizes = d.mask.sum(1).tolist()
-        return [float(self.function(np.asarray(a[:n, :n]))) for a, n in zip(d.A.numpy(), sizes, strict=True)]
+            mol = molecule_of(to_molecules(one, self.meaning)[0]).mol
+            return self.invalid if mol is None else float(self.function(mol))
+        n = int(one.mask.sum())
+        return float(self.function(np.asarray(one.A[0, :n, :n])))
 
 
 def prepared(steering: Any, config: GDSSConfig, meaning: Meaning, invalid: float) -> Steering:
