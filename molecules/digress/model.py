@@ -1,0 +1,477 @@
+r"""DiGress: graphs and molecules by discrete diffusion, one token a node and one a pair of nodes.
+
+C. Vignac, I. Krawczuk, A. Siraudin, B. Wang, V. Cevher, P. Frossard, "DiGress: discrete denoising diffusion for graph
+generation", ICLR 2023, https://arxiv.org/abs/2209.14734.
+
+A graph is the types X (N) of its nodes and the bonds A (N, N) of its pairs, 0 for none. By time t each has kept its
+value with probability alpha(t), else it was drawn anew from the frequencies in the training graphs (:mod:`.training`).
+A graph transformer (:mod:`..networks.graph_transformer`) sees the noisy graph and features of it that message passing
+cannot find (:mod:`.features`), and says for each token which value it had. Sampling goes back step by step,
+
+    x_s ~ sum_{x_0} q(x_s | x_t, x_0) p(x_0 | X_t, A_t),         each token on its own,
+
+with the posteriors of the process (`core.discrete.Ancestral`). Nothing is rounded at the end: samples are graphs.
+Molecules then go through the same protocol of correction as those of the other models (:mod:`..samples`).
+
+*Asking for properties.* A model whose settings name ``properties`` is told them in training, and withheld them now and
+then. ``sample(condition={"mu": 2.5}, guidance_scale=2.0)`` multiplies p(x_0 | ., 2.5)^2 p(x_0 | .)^-1: guidance without
+a classifier (J. Ho and T. Salimans, 2022). The published guidance is by a regressor's gradient.
+
+What differs from the published code, beside what the modules above say: continuous training times; noise keyed by the
+sample, so that a graph depends neither on the batch it is sampled in nor on the padding.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from ...core import checkpoint
+from ...core.discrete import Ancestral, TokenDenoiser
+from ...core.guidance import ClassifierFree
+from ...core.sample import sample
+from ...core.samplers.base import Sampler
+from ..chem import parse
+from ..data.graphs import Graphs
+from ..data.molecules import from_mols
+from ..gdss.steering import choose
+from ..samples import GraphSamples, graph_samples
+from ..sizes import counts_of
+from ..training import digest_of, same_training
+from .config import DiGressConfig
+from .steering import Scaffold, Steering, prepared
+from .training import TrainingSet, build, frequencies, objective_of, space_of
+
+__all__ = ["DiGress"]
+
+KIND = "DiGress"
+
+
+class DiGress:
+    """A discrete diffusion model of graphs or molecules.
+
+    Args:
+        config: settings; or give its fields by name.
+
+    Attributes:
+        config: the settings.
+        vocabulary, hydrogens: of the training graphs, see `Graphs`; None before, and for graphs without.
+        nodes, bonds: N, the nodes of the largest graph, and the states of a pair (4 of molecules).
+        sizes: (N + 1,) share of training graphs with 0..N nodes.
+        probs: frequencies of types "X" and bonds "A" in the training graphs.
+        scales: mean and standard deviation of each property in them.
+        denoiser: the trained `TokenDenoiser` of states {"X", "A"} ({"A"} without types), None before `fit`.
+        history: training log of the last `fit`.
+        steps: optimizer steps taken, earlier runs included; 0 for a loaded model.
+
+    Examples:
+        >>> model = DiGress.for_dataset(graphs, "small").fit(graphs, max_steps=3000, seed=0)  # doctest: +SKIP
+        >>> out = model.sample(100, seed=0)  # doctest: +SKIP
+        >>> out.smiles, out.report["valid_uncorrected_gdss"]  # doctest: +SKIP
+    """
+
+    def __init__(self, config: DiGressConfig | None = None, **settings: Any) -> None:
+        if config is not None and settings:
+            raise TypeError(f"give a DiGressConfig or its fields, not both (got config and {sorted(settings)})")
+        if config is not None and not isinstance(config, DiGressConfig):
+            raise TypeError(f"config must be a DiGressConfig, got {type(config).__name__}")
+        self.config = config or DiGressConfig(**settings)
+        self.vocabulary: tuple[str, ...] | None = None
+        self.hydrogens: str | None = None
+        self.nodes = self.bonds = self.steps = 0
+        self.sizes = torch.zeros(1, dtype=torch.float64)
+        self.probs: dict[str, list[float]] = {}
+        self.scales: dict[str, list[float]] = {}
+        self.data = ""
+        self.denoiser: TokenDenoiser | None = None
+        self.history: list[dict[str, float]] = []
+
+    def __repr__(self) -> str:
+        return f"DiGress({self.config}, {'trained' if self.denoiser is not None else 'not trained'})"
+
+    @classmethod
+    def for_dataset(cls, graphs: Graphs, preset: str | None = None, **changes: Any) -> Self:
+        """An untrained model for a set of graphs.
+
+        Args:
+            graphs: what it will be trained on: fixes types, bonds and N.
+            preset: settings (`DiGressConfig.preset`). None, by kind and size: molecules of up to 12 nodes "qm9", larger
+                ones "moses"; graphs of up to 40 nodes "community_small", 100 "planar", else "sbm". "small" is for CPUs.
+            changes: settings that differ.
+
+        Raises:
+            ValueError: an unknown preset, settings out of range, graphs that the model is not for.
+        """
+        if preset is None:
+            limits = ((12, "qm9"), (math.inf, "moses"))
+            if graphs.hydrogens is None:
+                limits = ((40, "community_small"), (100, "planar"), (math.inf, "sbm"))  # type: ignore[assignment]
+            preset = next(name for most, name in limits if graphs.max_nodes <= most)
+        model = cls(DiGressConfig.preset(preset, **changes))
+        model._define(graphs)
+        return model
+
+    # -- what the data say -----------------------------------------------------------------------------------------
+    @property
+    def typed(self) -> bool:
+        """Whether nodes have types."""
+        return self.vocabulary is not None
+
+    def _define(self, graphs: Graphs) -> None:
+        """Fix types, states of a pair, and N, by the training graphs."""
+        self._refuse_features(graphs)
+        self.vocabulary, self.hydrogens, self.nodes = graphs.vocabulary, graphs.hydrogens, graphs.max_nodes
+        self.bonds = 4 if graphs.hydrogens is not None else max(2, int(graphs.A.max()) + 1)
+
+    @staticmethod
+    def _refuse_features(graphs: Graphs) -> None:
+        if graphs.features is not None:
+            raise ValueError(
+                "DiGress is for graphs whose nodes have types, or nothing; these have features, which are numbers: "
+                "take GDSS, or dataclasses.replace(graphs, features=None)"
+            )
+
+    def inputs(self, graphs: Graphs) -> Graphs:
+        """Graphs as the network takes them: padded to N nodes.
+
+        Raises:
+            RuntimeError: the model has seen no graphs yet.
+            ValueError: another vocabulary or kind of hydrogens, too many nodes, unknown bonds.
+        """
+        self._defined()
+        self._refuse_features(graphs)
+        for name in ("hydrogens", "vocabulary"):
+            came, own = getattr(graphs, name), getattr(self, name)
+            if came != own:
+                raise ValueError(
+                    f"the model is one of graphs with {name}={own!r}, these have {came!r}: read them with the same "
+                    "vocabulary and Standardise(hydrogens=...)"
+                )
+        if int(graphs.A.max()) >= self.bonds:
+            raise ValueError(f"the model knows bonds 0 to {self.bonds - 1}, these graphs have {int(graphs.A.max())}")
+        return graphs.padded(self.nodes)
+
+    def _defined(self) -> None:
+        if not self.nodes:
+            raise RuntimeError("the model has seen no graphs: DiGress.for_dataset(graphs), or fit(graphs) first")
+
+    def _measure(self, graphs: Graphs) -> None:
+        """Read off the training graphs what noise and sampling need."""
+        self.sizes, self.data = graphs.node_histogram(), digest_of(graphs)
+        self.probs, self.scales = frequencies(graphs, self.bonds), {}
+        for name in self.config.properties:
+            values = self._property(graphs, name)
+            values = values[torch.isfinite(values)]
+            if len(values) == 0:
+                raise ValueError(f"no training graph has a value of the property {name!r}")
+            self.scales[name] = [float(values.mean()), max(float(values.std(correction=0)), 1e-6)]
+        for name, value in self.scales.items():
+            self.data += f" {name}:{value[0]:.9g}:{value[1]:.9g}"
+
+    @staticmethod
+    def _property(graphs: Graphs, name: str) -> Tensor:
+        if name not in graphs.properties:
+            raise ValueError(f"the graphs have no property {name!r}; they have {sorted(graphs.properties)}")
+        return graphs.properties[name]
+
+    def _asked(self, values: Mapping[str, Any], n: int) -> Tensor | None:
+        """What the network is told of properties, (n, 2 P): (value, 1), or (0, 0) where not known."""
+        if not self.config.properties:
+            return None
+        parts = []
+        for name in self.config.properties:
+            mean, scale = self.scales[name]
+            value = torch.as_tensor(values.get(name, math.nan), dtype=torch.float64)
+            if value.shape not in ((), (n,)):
+                raise ValueError(f"{name} is one number, or one for each of {n} graphs; got {tuple(value.shape)}")
+            value = value.expand(n)
+            known = torch.isfinite(value)
+            parts += [torch.where(known, (value - mean) / scale, 0.0), known.double()]
+        return torch.stack(parts, 1).float()
+
+    def _training_set(self, graphs: Graphs) -> TrainingSet:
+        values = {name: self._property(graphs, name) for name in self.config.properties}
+        return TrainingSet(graphs, self._asked(values, len(graphs)))
+
+    # -- training --------------------------------------------------------------------------------------------------
+    def fit(
+        self,
+        graphs: Graphs,
+        *,
+        epochs: float | None = None,
+        max_steps: int | None = None,
+        batch_size: int | None = None,
+        lr: float | None = None,
+        grad_clip: float | None = 1.0,
+        val: Graphs | None = None,
+        seed: int = 0,
+        out: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        save_every: int | None = None,
+        progress: bool = False,
+        **hardware: Any,
+    ) -> Self:
+        """Train on graphs; earlier weights of this object are forgotten.
+
+        Args:
+            graphs: the training graphs.
+            epochs: passes over them; the settings' own where neither epochs nor max_steps is given.
+            max_steps: optimizer steps in all, instead of epochs.
+            batch_size: of the settings where None; never more than there are graphs.
+            lr: learning rate, of the settings where None.
+            grad_clip: largest norm of the gradient; None: no clipping, as published.
+            val: graphs for a validation loss.
+            seed: of the initial weights, the order, times and noise.
+            out: folder for checkpoints; resume: go on with the training in it. save_every: steps between saves.
+            progress: show a progress bar.
+            hardware: accelerator, devices, num_nodes, strategy, precision, workers, callbacks, log_every, val_every of
+                `core.training.fit`.
+
+        Returns:
+            self, with the last weights, or their average (``config.ema``); with `val` and `out` those of the lowest
+            validation loss.
+
+        Raises:
+            ImportError: Lightning is missing.
+            ValueError: no graphs; graphs of another kind than those the model was made for; settings out of range; a
+                training to resume that was another one.
+        """
+        from ...core.training import fit
+
+        if not isinstance(graphs, Graphs):
+            raise TypeError(
+                f"fit takes Graphs (data.from_smiles, data.read_... make them), got {type(graphs).__name__}"
+            )
+        if len(graphs) == 0:
+            raise ValueError("there are no graphs to train on")
+        if epochs is not None and max_steps is not None:
+            raise ValueError(f"give epochs or max_steps, not both (got {epochs} and {max_steps})")
+        if not self.nodes:
+            self._define(graphs)
+        c, train = self.config, self.inputs(graphs)
+        size = min(c.batch_size if batch_size is None else batch_size, len(train))
+        if max_steps is None:
+            epochs = c.epochs if epochs is None else epochs
+            if not epochs > 0:
+                raise ValueError(f"epochs must be positive, got {epochs}")
+            max_steps = max(1, math.ceil(epochs * len(train) / size))
+        lr = c.lr if lr is None else lr
+        self._measure(train)
+        if resume and out is not None:
+            same_training(Path(out), KIND, c, self.data, max_steps, free={"steps"})
+        denoiser = self._build(seed)
+        result = fit(
+            denoiser,  # type: ignore[arg-type]
+            self._training_set(train),
+            max_steps=max_steps,
+            batch_size=size,
+            objective=objective_of(c, self.typed),
+            lr=lr,
+            weight_decay=c.weight_decay,
+            decay=c.decay,
+            optimizer=lambda parameters: torch.optim.AdamW(
+                parameters, lr=lr, weight_decay=c.weight_decay, amsgrad=True
+            ),
+            ema=c.ema,
+            grad_clip=grad_clip,
+            seed=seed,
+            val=None if val is None else self._training_set(self.inputs(val)),
+            out=out,
+            resume=resume,
+            save_every=save_every,
+            kind=KIND,
+            config=self._header(),
+            collate=TrainingSet.collate,
+            progress=progress,
+            **hardware,
+        )
+        self.history, self.steps, self.denoiser = result.history, result.steps, denoiser
+        if val is not None and out is not None and checkpoint.is_checkpoint(Path(out) / "best"):
+            checkpoint.load(Path(out) / "best", kind=KIND).load_into(self._network())
+        self._freeze()
+        return self
+
+    # -- sampling --------------------------------------------------------------------------------------------------
+    def sample(
+        self,
+        n: int,
+        *,
+        steps: int | None = None,
+        sampler: Sampler | None = None,
+        seed: int = 0,
+        nodes: int | Sequence[int] | None = None,
+        condition: Mapping[str, Any] | None = None,
+        guidance_scale: float = 1.0,
+        steering: Steering | None = None,
+        invalid: float = 0.0,
+        scaffold: Any = None,
+        max_batch: int | None = 512,
+        progress: bool = False,
+    ) -> GraphSamples:
+        """Draw n graphs.
+
+        Args:
+            n: how many.
+            steps: network calls, of the settings where None.
+            sampler: of the core, for products of processes; default `core.discrete.Ancestral`, as published.
+            seed: of sizes and noise. Sample i depends on (seed, i) alone.
+            nodes: their node counts, one number or one a sample; None: drawn from the histogram of the training graphs.
+            condition: properties that are asked for, by name: a number each, or one a sample. Those left out are not
+                asked for.
+            guidance_scale: w of p(x_0 | ., condition)^w p(x_0 | .)^(1 - w); 1 is the model as trained.
+            steering: `core.steering.SVDD` or `FeynmanKac` with a reward of RDKit molecules (of arrays (n, n) of 0 and 1
+                for other graphs). Each sample then costs `candidates` or `walkers` runs; of a Feynman-Kac group one
+                walker is drawn by its weight.
+            invalid: reward of what is no molecule.
+            scaffold: a molecule or SMILES (of other graphs, a `Graphs` of one) whose nodes and bonds every sample has,
+                as its first nodes; samples then have more nodes than it, where none are given. New bonds may start at
+                any of its nodes.
+            max_batch: largest batch for the network.
+            progress: show a progress bar.
+
+        Raises:
+            RuntimeError: not trained.
+            ValueError: n < 1, steps < 1, counts of nodes or properties that the model does not know, a scaffold that
+                does not fit.
+        """
+        denoiser: Any = self._trained()
+        for name, value in (("number of samples", n), ("number of steps", 1 if steps is None else steps)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"the {name} must be a positive integer, got {value!r}")
+        steps = self.config.steps if steps is None else steps
+        fixed = None if scaffold is None else self._scaffold(scaffold)
+        counts = counts_of(self.sizes, n, nodes, seed, 0 if fixed is None else len(fixed.A))
+        hook = None if steering is None else prepared(steering, self.vocabulary, self.hydrogens, invalid)
+        walkers = 1 if hook is None else hook.group
+        mask = (torch.arange(self.nodes) < counts[:, None]).repeat_interleave(walkers, 0)
+        told, denoiser = self._condition(denoiser, condition, guidance_scale, n)
+        given = {"nodes": mask} | ({} if told is None else {"y": told.repeat_interleave(walkers, 0)})
+        shape = {"X": mask.shape} if self.typed else {}
+        result = sample(
+            denoiser,
+            Ancestral() if sampler is None else sampler,
+            steps=steps,
+            shape=shape | {"A": (*mask.shape, self.nodes)},
+            space=space_of(mask, self.typed),
+            condition=given,
+            hooks=[h for h in (fixed, hook) if h is not None],
+            seed=seed,
+            max_batch=None if max_batch is None else max(max_batch, walkers),
+            progress=progress,
+        )
+        chosen = torch.arange(n) if hook is None else choose(hook, result.state.aux, len(mask), seed)
+        x = {name: leaf[chosen].cpu() for name, leaf in result.x.items()}
+        info = {
+            "model": KIND, "sampler": repr(Ancestral() if sampler is None else sampler), "steps": steps, "seed": seed,
+            "network_calls": result.calls * walkers, "condition": None if condition is None else dict(condition),
+            "guidance_scale": guidance_scale, "steering": None if steering is None else type(steering).__name__,
+        }  # fmt: skip
+        return graph_samples(self._graphs(x, mask[chosen]), n, info, result.records)
+
+    def _graphs(self, x: dict[str, Tensor], mask: Tensor) -> Graphs:
+        types = x["X"].to(torch.uint8) if self.typed else None
+        return Graphs(x["A"].to(torch.uint8), mask, types, self.vocabulary, self.hydrogens)  # type: ignore[arg-type]
+
+    def _condition(
+        self, denoiser: Any, condition: Mapping[str, Any] | None, scale: float, n: int
+    ) -> tuple[Tensor | None, Any]:
+        """What the network is told (n, 2 P), and the denoiser with guidance."""
+        unknown = sorted(set(condition or {}) - set(self.config.properties))
+        if unknown:
+            raise ValueError(
+                f"the model cannot be asked for {unknown}; it was trained with properties={self.config.properties}"
+            )
+        if scale != 1.0 and not condition:
+            raise ValueError(f"guidance_scale={scale} needs a condition= to guide to")
+        if scale != 1.0 and not self.config.unconditional:
+            raise ValueError("guidance needs a model that was trained with unconditional > 0, this one was not")
+        told = self._asked(condition or {}, n)
+        if scale == 1.0 or told is None:
+            return told, denoiser
+        return told, ClassifierFree(denoiser, scale, null={"y": torch.zeros(told.shape[1])})
+
+    def _scaffold(self, scaffold: Any) -> Scaffold:
+        if isinstance(scaffold, Graphs):
+            one = self.inputs(scaffold)
+            if len(one) != 1:
+                raise ValueError(f"a scaffold is one graph, got {len(one)}")
+        elif self.hydrogens is None:
+            raise ValueError(f"scaffolds of graphs that are no molecules are Graphs of one, got {scaffold!r}")
+        else:
+            mol = parse(scaffold) if isinstance(scaffold, str) else scaffold
+            if mol is None:
+                raise ValueError(f"the scaffold {scaffold!r} is no molecule")
+            one = from_mols([mol], self.vocabulary, max_atoms=self.nodes, hydrogens=self.hydrogens)  # type: ignore[arg-type]
+        k = int(one.num_nodes[0])
+        types = None if one.types is None else one.types[0, :k].long()
+        return Scaffold(types, one.A[0, :k, :k].long(), self.nodes)
+
+    # -- the trained network ---------------------------------------------------------------------------------------
+    def _build(self, seed: int) -> TokenDenoiser:
+        return build(self.config, self.probs, self.nodes, self.vocabulary if self.hydrogens is not None else None, seed)
+
+    def _trained(self) -> TokenDenoiser:
+        if self.denoiser is None:
+            raise RuntimeError("this DiGress is not trained: call fit(graphs) first, or DiGress.load(folder)")
+        return self.denoiser
+
+    def _network(self) -> torch.nn.Module:
+        network = self._trained().network
+        assert isinstance(network, torch.nn.Module)
+        return network
+
+    def _freeze(self) -> None:
+        self._network().eval().requires_grad_(False)
+
+    # -- files -----------------------------------------------------------------------------------------------------
+    def _header(self) -> dict[str, Any]:
+        """What is stored beside the weights: JSON values."""
+        return {
+            "config": asdict(self.config),
+            "vocabulary": None if self.vocabulary is None else list(self.vocabulary),
+            "hydrogens": self.hydrogens,
+            "nodes": self.nodes,
+            "bonds": self.bonds,
+            "sizes": self.sizes.tolist(),
+            "probs": self.probs,
+            "scales": self.scales,
+            "data": self.data,
+        }
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write weights (safetensors) and settings (JSON) into ``folder``, atomically; returns it."""
+        self._trained()
+        return checkpoint.save(folder, self._network(), self._header(), kind=KIND)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Read what `save`, or `fit` with ``out`` (its ``model`` and ``best``), wrote.
+
+        Raises:
+            FileNotFoundError, CheckpointError: nothing there, corrupted, foreign, or of another kind.
+        """
+        read = checkpoint.load(folder, kind=KIND)
+        stored = dict(read.config)
+        settings = dict(stored.get("config", {}))
+        strange = sorted(set(settings) - {f.name for f in fields(DiGressConfig)})
+        if not settings or strange:
+            raise checkpoint.CheckpointError(
+                f"checkpoint {str(folder)!r} has the settings {strange}, which this version lacks"
+            )
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+        model = cls(DiGressConfig(**plain))
+        model.vocabulary = None if stored["vocabulary"] is None else tuple(stored["vocabulary"])
+        model.hydrogens, model.nodes, model.bonds = stored["hydrogens"], int(stored["nodes"]), int(stored["bonds"])
+        model.sizes = torch.tensor(stored["sizes"], dtype=torch.float64)
+        model.probs, model.scales, model.data = stored["probs"], stored["scales"], stored["data"]
+        model.denoiser = model._build(0)
+        read.load_into(model._network())
+        model._freeze()
+        return model

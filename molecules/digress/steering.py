@@ -1,0 +1,100 @@
+"""Steering of :mod:`.model` by rewards on molecules, and scaffolds that stay as they are.
+
+*Rewards.* `SVDD` and `FeynmanKac` of the core ask a reward about the likeliest value of every token of every walker.
+Here these are read as a molecule by the protocol of :mod:`..chem` (corrected, largest fragment), and the user's
+function is asked about the RDKit molecule; about the adjacency, where graphs are no molecules. It need not have a gradient.
+
+*Scaffolds.* The first k nodes and all pairs of them are known: the network's probabilities there become certain, so
+that their tokens walk on a path of their own to their values while the network sees them as noisy as all else. The pairs
+between scaffold and new nodes are free. `Known` of the core does the same for states whose elements are free of each
+other, and refuses graphs; a symmetric block of known pairs is the case in which A stays symmetric, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...core.hooks import Hook, Step
+from ...core.steering import SVDD, FeynmanKac
+from ..chem import molecule_of
+from ..samples import unsanitised
+
+__all__ = ["Scaffold", "Steering", "TokenReward", "prepared"]
+
+Steering = SVDD | FeynmanKac
+
+
+@dataclass(frozen=True, eq=False)
+class TokenReward:
+    """A reward of tokens, from one of molecules (or of adjacency matrices, where graphs are no molecules).
+
+    Attributes:
+        function: molecule (or (n, n) array of 0 and 1) -> number, larger is better.
+        vocabulary, hydrogens: of the graphs; hydrogens is None where they are no molecules.
+        invalid: reward of what is no molecule.
+    """
+
+    function: Callable[[Any], float]
+    vocabulary: tuple[str, ...] | None
+    hydrogens: str | None
+    invalid: float
+
+    def __call__(self, data: dict[str, Tensor], step: Step | None) -> list[float]:
+        """The reward of each state, (B,)."""
+        assert step is not None
+        mask = step.space.spaces["A"].mask.cpu()  # type: ignore[attr-defined]
+        A = data["A"].cpu()
+        if self.hydrogens is None or self.vocabulary is None:
+            sizes = mask.sum(1).tolist()
+            return [float(self.function(np.asarray(a[:n, :n]))) for a, n in zip(A.numpy(), sizes, strict=True)]
+        mols = [molecule_of(m).mol for m in unsanitised(A, mask, data["X"].cpu(), self.vocabulary, self.hydrogens)]
+        return [self.invalid if mol is None else float(self.function(mol)) for mol in mols]
+
+
+def prepared(steering: Any, vocabulary: tuple[str, ...] | None, hydrogens: str | None, invalid: float) -> Steering:
+    """The hook that a run takes, of one whose reward is a function of molecules.
+
+    Raises:
+        TypeError: neither `SVDD` nor `FeynmanKac`.
+        ValueError: a learned value.
+    """
+    if not isinstance(steering, SVDD | FeynmanKac):
+        raise TypeError(
+            f"steering must be core.steering.SVDD(reward, ...) or FeynmanKac(reward, walkers, ...), got {steering!r}"
+        )
+    if isinstance(steering, SVDD) and steering.value is not None:
+        raise ValueError("a learned value sees states, not molecules: use core.steering.svdd on the model's denoiser")
+    reward = TokenReward(steering.reward, vocabulary, hydrogens, invalid)  # type: ignore[arg-type]
+    if isinstance(steering, FeynmanKac):
+        return replace(steering, reward=reward, final="weights")  # one walker a group is chosen at the end
+    return replace(steering, reward=reward)
+
+
+@dataclass(frozen=True, eq=False)
+class Scaffold(Hook):
+    """Hold the first k nodes and all pairs of them; see the module.
+
+    Args:
+        X: (k,) long, their types; None for graphs without types.
+        A: (k, k) long, symmetric, zero diagonal.
+        most: N, nodes of a state.
+    """
+
+    X: Tensor | None
+    A: Tensor
+    most: int
+
+    def on_prediction(self, step: Step) -> Step:
+        k, n = len(self.A), self.most
+        there = torch.arange(n) < k
+        known = {"A": (there[:, None] & there)[None]}
+        values = {"A": torch.nn.functional.pad(self.A, (0, n - k, 0, n - k))[None]}
+        if self.X is not None:
+            known["X"], values["X"] = there[None], torch.nn.functional.pad(self.X, (0, n - k))[None]
+        return replace(step, pred=step.pred.with_known(values, known))
