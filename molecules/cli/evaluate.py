@@ -1,0 +1,245 @@
+"""``evaluate``: score a file of samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from .messages import told
+from .options import (
+    Alphabet,
+    Column,
+    Draw,
+    Errors,
+    Limit,
+    Reference,
+    Train,
+    Units,
+    folder_of,
+    given,
+    read,
+    strings_of,
+)
+from .results import adjacencies, kind_of_file, report, table_of
+
+if TYPE_CHECKING:
+    from ...core.scores import Score
+
+__all__ = ["evaluate"]
+
+SHOWN = 20
+
+
+def evaluate(
+    samples: Annotated[str, typer.Argument(metavar="SAMPLES", help="File of molecules, graphs or sequences.")],
+    train: Train = None,
+    reference: Reference = None,
+    suite: Annotated[
+        Literal["basic", "moses", "guacamol", "gdss"], typer.Option(help="Of molecules: the scores of a paper.")
+    ] = "basic",
+    kernel: Annotated[
+        Literal["emd", "tv"], typer.Option(help="Of graphs: emd as GDSS, tv as SPECTRE and DiGress.")
+    ] = "emd",
+    poses: Annotated[bool, typer.Option("--posebusters", help="Of geometries: PoseBusters' checks (slow).")] = False,
+    strain: Annotated[bool, typer.Option("--strain", help="Of geometries: MMFF94 strain energy (slow).")] = False,
+    kmer: Annotated[int, typer.Option(min=1, help="Of sequences: length of the words that are compared.")] = 3,
+    column: Column = None,
+    limit: Limit = None,
+    units: Units = None,
+    alphabet: Alphabet = None,
+    allow_small: Annotated[bool, typer.Option("--allow-small", help="FCD below 2,048 molecules, too.")] = False,
+    errors: Errors = "raise",
+    seed: Annotated[int, typer.Option(help="Of the bootstraps.")] = 0,
+    draw: Draw = 36,
+    out: Annotated[Path | None, typer.Option(help="Folder that receives report.json and pictures.")] = None,
+) -> None:
+    """Score samples beside training and reference data.
+
+    What is scored follows from the file: SMILES by --suite, graphs by MMDs of their statistics, geometries by the
+    stability of EDM (and --posebusters, --strain), sequences by k-mers. SMILES that are no molecule count as invalid
+    and are named; --errors skip leaves out bad entries of the other files and names them.
+
+    \b
+      scidiffuse molecules evaluate samples/samples.smi --suite moses \\
+          --train train.smi --reference test.smi --out scores
+    """
+    with told():
+        folder = None if out is None else folder_of(out)
+        kind = kind_of_file(samples)
+        _fits(kind, train=train, poses=poses or None, strain=strain or None, alphabet=alphabet, column=column)
+        options: dict[str, Any] = {"errors": errors}
+        facts: dict[str, Any] = {"samples": samples, "kind": kind, "train": train, "reference": reference}
+        if kind == "smiles":
+            scores = _molecules(samples, train, reference, suite, column, limit, allow_small, seed, facts)
+        elif kind == "graphs":
+            scores = _graphs(samples, reference, kernel, limit, seed, options)
+        elif kind == "atoms":
+            scores = _geometries(
+                samples, train, reference, poses, strain, seed, options | given(limit=limit, units=units)
+            )
+        else:
+            reading = options | given(limit=limit, alphabet=alphabet, column=column)
+            scores = _letters(samples, train, reference, kmer, seed, reading)
+        typer.echo(table_of(scores))
+        if folder is not None:
+            typer.echo(f"wrote {report(folder, scores, **facts)}")
+            for path in _pictures(samples, kind, reference, scores, folder, draw, options | given(limit=limit)):
+                typer.echo(f"wrote {path}")
+
+
+def _fits(kind: str, **options: Any) -> None:
+    """Refuse options that mean nothing for such a file."""
+    homes = {
+        "train": ("smiles", "atoms", "sequences"),
+        "poses": ("atoms",),
+        "strain": ("atoms",),
+        "alphabet": ("sequences",),
+        "column": ("smiles", "sequences"),
+    }
+    words = {"poses": "--posebusters"}
+    for name in given(**options):
+        if kind not in homes[name]:
+            raise ValueError(f"{words.get(name, '--' + name)} is not for a file of {kind}: leave it out")
+
+
+def _molecules(
+    samples: str,
+    train: str | None,
+    reference: str | None,
+    suite: str,
+    column: str | None,
+    limit: int | None,
+    allow_small: bool,
+    seed: int,
+    facts: dict[str, Any],
+) -> dict[str, Score]:
+    from .. import metrics
+    from ..chem import parse
+
+    smiles = strings_of(samples, column=column, limit=limit)
+    bad = [f"entry {k + 1}: {s!r}" for k, s in enumerate(smiles) if not s or parse(s) is None]
+    facts["invalid"] = bad[:SHOWN] + ([f"and {len(bad) - SHOWN} more"] if len(bad) > SHOWN else [])
+    if bad:
+        typer.echo(f"{len(bad)} of {len(smiles)} are no molecules: {'; '.join(facts['invalid'][:5])}", err=True)
+    names = list(metrics.SUITES[suite])
+    if train is None:  # what needs it is left out of the basic suite, and asked for by the others
+        names = [n for n in names if suite != "basic" or n not in ("novel", "valid_unique_novel")]
+    return metrics.evaluate(
+        smiles,
+        train=None if train is None else strings_of(train),
+        reference=None if reference is None else strings_of(reference),
+        suite=names,
+        allow_small=allow_small,
+        seed=seed,
+    )
+
+
+def _graphs(
+    samples: str, reference: str | None, kernel: Any, limit: int | None, seed: int, options: dict[str, Any]
+) -> dict[str, Score]:
+    from .. import metrics
+
+    if reference is None:
+        raise ValueError("graphs are scored by comparison: give --reference, a file or a named set")
+    found = read(samples, "graphs", limit=limit, **options)
+    held = read(reference, "graphs", **options)
+    return metrics.graph_mmd(adjacencies(found), adjacencies(held), kernel, seed=seed)
+
+
+def _geometries(
+    samples: str,
+    train: str | None,
+    reference: str | None,
+    poses: bool,
+    strain: bool,
+    seed: int,
+    options: dict[str, Any],
+) -> dict[str, Score]:
+    from .. import metrics
+    from ..chem import canonical
+    from ..data.extras import chem
+
+    atoms = read(samples, "atoms", **options)
+    scores = metrics.stability(atoms.numbers.numpy(), atoms.positions.numpy(), atoms.mask.numpy(), seed=seed)
+    mols = _with_bonds(atoms)
+    with_none = [None if m is None else canonical(chem().RemoveHs(m)) for m in mols]
+    names = ["valid_rdkit"] + (["unique_all"] if any(with_none) else [])
+    names += ["novel", "valid_unique_novel"] if train is not None and any(with_none) else []
+    scores |= metrics.evaluate(with_none, train=None if train is None else strings_of(train), suite=names)
+    if poses:
+        scores |= metrics.posebusters(mols)
+    if strain:
+        found = metrics.strain(mols, seed=seed)
+        scores[found.name] = found
+    if reference is not None:
+        held = read(reference, "atoms", errors=options["errors"])
+        real = metrics.stability(held.numbers.numpy(), held.positions.numpy(), held.mask.numpy(), seed=seed)
+        scores |= {f"{name}, reference": score for name, score in real.items()}
+    return scores
+
+
+def _with_bonds(atoms: Any) -> list[Any]:
+    """Molecules by the bonds of the file, else by distance as EDM sees them; None where RDKit refuses."""
+    from ..edm.samples import molecules_in
+
+    if atoms.bonds is None:
+        return molecules_in(atoms)[1]
+    out: list[Any] = []
+    for b in range(len(atoms)):
+        try:
+            out += atoms[b].to_mols()
+        except ValueError:
+            out.append(None)
+    return out
+
+
+def _letters(
+    samples: str, train: str | None, reference: str | None, kmer: int, seed: int, reading: dict[str, Any]
+) -> dict[str, Score]:
+    from .. import metrics
+    from .results import _share
+
+    found = read(samples, "sequences", **reading)
+    strings = found.strings()
+    different = set(strings)
+    scores = {"unique_sequences": _share("unique_sequences", len(different), len(strings), "different sequences")}
+    other = {k: v for k, v in reading.items() if k != "limit"} | {"alphabet": found.alphabet}
+    if train is not None:
+        known = set(read(train, "sequences", **other).strings())
+        new = len(different - known)
+        text = f"different sequences not among the {len(known)} of training"
+        scores["novel_sequences"] = _share("novel_sequences", new, len(different), text)
+    if reference is not None:
+        held = read(reference, "sequences", **other).strings()
+        score = metrics.kmer_pearson(strings, held, kmer, alphabet=found.alphabet, seed=seed)
+        scores[score.name] = score
+    return scores
+
+
+def _pictures(
+    samples: str,
+    kind: str,
+    reference: str | None,
+    scores: dict[str, Score],
+    folder: Path,
+    count: int,
+    options: dict[str, Any],
+) -> list[Path]:
+    from types import SimpleNamespace
+
+    from .results import pictures
+
+    if kind == "smiles":
+        from ..chem import canonical
+
+        result = SimpleNamespace(smiles=[canonical(s) if s else None for s in strings_of(samples, **options)])
+        return pictures(result, folder, count, reference, scores)
+    if kind == "graphs":
+        return pictures(SimpleNamespace(graphs=read(samples, "graphs", **options)), folder, count, None, scores)
+    if kind == "atoms":
+        atoms = read(samples, "atoms", **options)
+        return pictures(SimpleNamespace(atoms=atoms, smiles=None), folder, count, None, scores)
+    sequences = read(samples, "sequences", **options)
+    return pictures(SimpleNamespace(sequences=sequences), folder, count, None, scores)

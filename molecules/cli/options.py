@@ -1,0 +1,329 @@
+"""The options that verbs share, and reading what they name: data, model, settings."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from ..data import Atoms, Graphs, Sequences
+
+__all__ = [
+    "condition_of",
+    "folder_of",
+    "given",
+    "load",
+    "policy_of",
+    "read",
+    "sampler_of",
+    "settings_of",
+    "strings_of",
+    "suffix_of",
+    "taken",
+]
+
+# -- data
+Errors = Annotated[
+    Literal["raise", "skip"], typer.Option(help="What to do with bad rows: end, or leave them out and name them.")
+]
+Limit = Annotated[int | None, typer.Option(help="As many entries, from the beginning.")]
+Column = Annotated[str | None, typer.Option(help="Column of the SMILES or sequences in a table; found by its name.")]
+Properties = Annotated[
+    list[str] | None, typer.Option("--property", help="Column of numbers to read beside them; may be repeated.")
+]
+Vocabulary = Annotated[
+    str | None, typer.Option(help="Atom types that are taken, 'CNOF' or 'C N O N+ O-'; default: all there are.")
+]
+MaxAtoms = Annotated[int | None, typer.Option(help="Largest molecule that is taken.")]
+Fragments = Annotated[Literal["refuse", "largest"] | None, typer.Option(help="Salts and mixtures [default: refuse].")]
+Charges = Annotated[
+    Literal["keep", "neutralise", "refuse"] | None, typer.Option(help="Charged molecules [default: keep].")
+]
+Stereo = Annotated[Literal["drop", "refuse"] | None, typer.Option(help="Stereo marks [default: drop].")]
+Isotopes = Annotated[Literal["drop", "refuse"] | None, typer.Option(help="Isotopes [default: drop].")]
+Radicals = Annotated[Literal["refuse", "fill"] | None, typer.Option(help="Radicals [default: refuse].")]
+Hydrogens = Annotated[
+    Literal["implicit", "explicit"] | None, typer.Option(help="Whether hydrogens are atoms [default: implicit].")
+]
+Units = Annotated[Literal["angstrom", "bohr"] | None, typer.Option(help="Of coordinates; default: Å, checked.")]
+Alphabet = Annotated[str | None, typer.Option(help="dna, rna, protein, or the letters themselves [default: dna].")]
+Unknown = Annotated[
+    Literal["raise", "skip", "keep"] | None, typer.Option(help="Letters outside the alphabet [default: raise].")
+]
+Lower = Annotated[
+    Literal["raise", "upper", "unknown"] | None, typer.Option(help="Lower-case letters [default: raise].")
+]
+# -- model and sampling
+Model = Annotated[
+    Path | None, typer.Option(help="Folder of a trained model, or the --out of a training; default: the shipped one.")
+]
+Number = Annotated[int, typer.Option("-n", "--number", help="How many samples.")]
+Steps = Annotated[int | None, typer.Option(help="Steps of the sampler; default: the model's.")]
+Sampler = Annotated[
+    str | None, typer.Option(help='By its name in the system, s4 or pc (gdss), or one of the core, "DDIM(eta=0.5)".')
+]
+Nodes = Annotated[int | None, typer.Option(help="Nodes (atoms) of every sample; default: drawn as in the training.")]
+Scaffold = Annotated[str | None, typer.Option(help="SMILES of atoms and bonds that every sample has.")]
+Condition = Annotated[
+    list[str] | None, typer.Option(help="Property that is asked for, mu=2.5, of a model trained with it; repeatable.")
+]
+GuidanceScale = Annotated[float | None, typer.Option(help="Strength of classifier-free guidance towards --condition.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="Any other setting, key=value (ema=0.999); may be repeated.")
+]
+MaxBatch = Annotated[int | None, typer.Option(help="Largest batch for the networks; default: the model's.")]
+Seed = Annotated[int, typer.Option(help="Same seed, same samples.")]
+Progress = Annotated[bool, typer.Option(help="Show a progress bar.")]
+# -- comparison and output
+Out = Annotated[Path, typer.Option(help="Folder that receives the files.")]
+Train = Annotated[str | None, typer.Option(help="What the model was trained on (file or named set), for novelty.")]
+Reference = Annotated[str | None, typer.Option(help="Held-out data (file or named set) to compare with.")]
+Draw = Annotated[int, typer.Option(help="How many samples to draw in pictures; 0 for none.")]
+
+TABLES = (".csv", ".tsv", ".smi", ".smiles", ".txt")
+SDF = (".sdf", ".sd", ".mol")
+XYZ = (".xyz", ".extxyz")
+FASTA = (".fa", ".fasta", ".fna", ".faa")
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Those options that have a value."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def flag(name: str) -> str:
+    """``max_atoms`` as the option it is."""
+    return {"properties": "--property", "n": "-n"}.get(name, f"--{name.replace('_', '-')}")
+
+
+def taken(verb: Callable[..., Any], who: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that were asked for, if the verb has them all.
+
+    Raises:
+        ValueError: it has not; the options are named.
+    """
+    known = inspect.signature(verb).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        return dict(asked)
+    if foreign := [flag(name) for name in asked if name not in known]:
+        raise ValueError(f"{who} has no {', '.join(foreign)}: leave out what it does not take")
+    return dict(asked)
+
+
+def settings_of(words: Sequence[str] | None, option: str = "--set") -> dict[str, Any]:
+    """``["ema=0.999", "sampler=s4"]`` as {"ema": 0.999, "sampler": "s4"}; values are Python literals, else text.
+
+    Raises:
+        ValueError: no ``key=value``, or a key twice.
+    """
+    out: dict[str, Any] = {}
+    for word in words or ():
+        key, equals, text = word.partition("=")
+        key = key.strip().replace("-", "_")
+        if not equals or not key.isidentifier():
+            raise ValueError(f"{option} {word}: expected key=value")
+        if key in out:
+            raise ValueError(f"{option} {key} is given twice")
+        try:
+            out[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            out[key] = text.strip()
+    return out
+
+
+def condition_of(verb: Callable[..., Any], words: Sequence[str] | None, scale: float | None) -> dict[str, Any]:
+    """``--condition mu=2.5 --guidance-scale 2`` as the arguments of a system's `sample`, by the names it has for them.
+
+    Raises:
+        ValueError: a system without conditions, a value that is no number.
+    """
+    asked = settings_of(words, "--condition")
+    for key, value in asked.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"--condition {key}={value}: expected a number")
+    known = inspect.signature(verb).parameters
+    out: dict[str, Any] = {}
+    for value, names, option in (
+        (asked or None, ("condition", "properties"), "--condition"),
+        (scale, ("guidance_scale", "guidance"), "--guidance-scale"),
+    ):
+        if value is None:
+            continue
+        name = next((n for n in names if n in known), None)
+        if name is None:
+            raise ValueError(f"this system has no {option}: its samples cannot be asked for properties")
+        out[name] = value
+    return out
+
+
+def sampler_of(verb: Callable[..., Any], text: str | None) -> Any:
+    """A sampler by the system's own name for it, or one of the core as it is written in Python.
+
+    Raises:
+        ValueError: a name that the core does not have, of a system without names of its own.
+    """
+    parameter = inspect.signature(verb).parameters.get("sampler")
+    if text is None or parameter is None or (text[:1].islower() and "str" in str(parameter.annotation)):
+        return text
+    from ...core import discrete, samplers
+    from ...core.cli import parse
+
+    known = {
+        name: value
+        for package in (samplers, discrete)
+        for name in package.__all__
+        if isinstance(value := getattr(package, name), type) and hasattr(value, "plan")
+    }
+    try:
+        return parse(text, known)
+    except typer.BadParameter as error:
+        raise ValueError(f"--sampler: {error.message}") from error
+
+
+def policy_of(**options: Any) -> Any:
+    """The policy of standardisation; None where nothing was asked for."""
+    asked = given(**options)
+    if not asked:
+        return None
+    from ..data import Standardise
+
+    return Standardise(**asked)
+
+
+def suffix_of(name: str | Path) -> str:
+    """``.sdf`` of ``a.sdf.gz``."""
+    return "." + Path(name).name.lower().removesuffix(".gz").rpartition(".")[2]
+
+
+def read(name: str, kind: str, errors: Literal["raise", "skip"] = "raise", **options: Any) -> Any:
+    """Data of a kind, from a file, a folder or a named set.
+
+    Args:
+        name: of it. kind: "graphs", "atoms" or "sequences". errors: "skip" leaves bad entries out and names them.
+        options: limit, column, properties, vocabulary, max_atoms, standardise, units, alphabet, unknown, lower; None is
+            as if it were not there.
+
+    Raises:
+        ValueError: an option that this format does not take, data of another kind, and what the readers say.
+        FileNotFoundError: no such file.
+    """
+    asked = given(**options)
+    data = {"graphs": _graphs, "atoms": _atoms, "sequences": _sequences}[kind](name, errors, asked)
+    if len(data) == 0:
+        raise ValueError(f"{name} holds no entry")
+    return data
+
+
+def _call(reader: Callable[..., Any], name: str, asked: dict[str, Any], *first: Any, **fixed: Any) -> Any:
+    """A reader, with the options that it takes; others are refused."""
+    names = {"standardise": "--hydrogens, --charges ... (the policy)"}
+    known = inspect.signature(reader).parameters
+    rules = any(p.kind is p.VAR_KEYWORD for p in known.values())
+    if foreign := [names.get(k, flag(k)) for k in asked if k not in known and not rules]:
+        raise ValueError(f"{name} is read without {', '.join(foreign)}: leave it out")
+    return reader(*first, **asked, **{k: v for k, v in fixed.items() if k in known or rules})
+
+
+def _whole(name: str, kind: type, word: str, asked: dict[str, Any]) -> Any:
+    """What :func:`..data.load` makes of it, which must be of a kind; of the options only `limit` applies."""
+    from ..data import load as load_data
+
+    if foreign := [flag(k) for k in asked if k != "limit"]:
+        raise ValueError(f"{name} is read without {', '.join(foreign)}: leave it out")
+    data = load_data(name)
+    if not isinstance(data, kind):
+        raise ValueError(f"{name} holds {type(data).__name__}, expected {word}")
+    return data if "limit" not in asked else data[: asked["limit"]]
+
+
+def _graphs(name: str, errors: Any, asked: dict[str, Any]) -> Graphs:
+    from .. import data
+
+    suffix = suffix_of(name)
+    if name == "qm9":
+        return _call(data.qm9_graphs, name, asked, errors=errors)  # type: ignore[no-any-return]
+    if name in data.NAMED or Path(name).is_dir():
+        return _whole(name, data.Graphs, "graphs", asked)  # type: ignore[no-any-return]
+    if suffix in TABLES:
+        return _call(data.read_smiles, name, asked, name, errors=errors)  # type: ignore[no-any-return]
+    if suffix in SDF:
+        return _call(data.read_sdf_graphs, name, asked, name, errors=errors)  # type: ignore[no-any-return]
+    if suffix in XYZ or suffix in FASTA:
+        raise ValueError(f"{name} has no bonds, and a system of graphs needs them: give SMILES, SDF or .npz")
+    return _whole(name, data.Graphs, "graphs", asked)  # type: ignore[no-any-return]
+
+
+def _atoms(name: str, errors: Any, asked: dict[str, Any]) -> Atoms:
+    from .. import data
+
+    suffix = suffix_of(name)
+    if name == "qm9":
+        return _call(data.qm9_atoms, name, asked)  # type: ignore[no-any-return]
+    if suffix in SDF or suffix in XYZ:
+        reader = data.read_sdf if suffix in SDF else data.read_xyz
+        return _call(reader, name, asked, name, errors=errors)  # type: ignore[no-any-return]
+    if suffix in TABLES or suffix in FASTA:
+        raise ValueError(f"{name} has no coordinates, and a system of atoms needs them: give .sdf, .xyz, .npz or qm9")
+    return _whole(name, data.Atoms, "molecules with coordinates", asked)  # type: ignore[no-any-return]
+
+
+def _sequences(name: str, errors: Any, asked: dict[str, Any]) -> Sequences:
+    from .. import data
+
+    suffix = suffix_of(name)
+    asked = {"alphabet": "dna"} | asked
+    if suffix in FASTA:
+        if foreign := [flag(k) for k in asked if k not in ("alphabet", "limit", "unknown", "lower")]:
+            raise ValueError(f"{name} is read without {', '.join(foreign)}: leave it out")
+        return data.read_fasta(name, errors=errors, **asked)
+    if suffix in (".csv", ".tsv"):
+        column = asked.pop("column", "sequence")
+        return data.read_sequence_table(name, column, errors=errors, **asked)
+    raise ValueError(f"{name}: sequences are read from .fasta, .fa, or a column of a .csv or .tsv")
+
+
+def strings_of(name: str, **options: Any) -> list[str]:
+    """SMILES of a file of molecules as they stand, unparsed; of graphs and geometries their own SMILES.
+
+    Raises:
+        ValueError: graphs that are no molecules, and those of the readers.
+    """
+    from ..data import read_smiles_table
+
+    if suffix_of(name) in TABLES:
+        asked = {k: v for k, v in given(**options).items() if k in ("column", "limit")}
+        return read_smiles_table(name, **asked).smiles
+    if suffix_of(name) in XYZ or suffix_of(name) in SDF:
+        asked = {k: v for k, v in given(**options).items() if k in ("limit", "units", "errors")}
+        found = read(name, "atoms", **asked)
+    else:
+        found = read(name, "graphs", **{k: v for k, v in given(**options).items() if k in ("limit", "errors")})
+    if found.smiles is not None:
+        return list(found.smiles)
+    if getattr(found, "hydrogens", None) is None:
+        raise ValueError(f"{name} holds no molecules whose SMILES are known")
+    return [s for s in found.to_smiles(errors="none") if s is not None]
+
+
+def load(folder: Path | None) -> Any:
+    """The model in a folder, of whatever system; the one that ships where there is none."""
+    from ..systems import load_model, pretrained
+
+    return load_model(pretrained() if folder is None else folder)
+
+
+def folder_of(out: Path) -> Path:
+    """The folder for results, made now, so that what cannot be written is refused before the work.
+
+    Raises:
+        ValueError: the name of a file.
+    """
+    if out.suffix.lower() in (*TABLES, *SDF, *XYZ, *FASTA, ".npz", ".json", ".png", ".html") or out.is_file():
+        raise ValueError(f"--out {out}: give a folder; it receives samples, report.json and pictures")
+    out.mkdir(parents=True, exist_ok=True)
+    return out

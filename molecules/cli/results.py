@@ -1,0 +1,179 @@
+"""What was sampled and measured, as files and as a table: ``report.json``, samples in their formats, pictures.
+
+Every file appears when it is complete. ``report.json`` holds every score with its value, interval, n, definition and
+how the interval was made; what is not a number is null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...core.outputs import draw, write_json
+from .options import FASTA, SDF, TABLES, XYZ, read, strings_of, suffix_of
+
+if TYPE_CHECKING:
+    from ...core.scores import Score
+
+__all__ = ["adjacencies", "kind_of_file", "pictures", "report", "scores_of", "table_of", "write_samples"]
+
+
+def table_of(scores: Mapping[str, Score]) -> str:
+    """The scores, one a line."""
+    from ...core.demo import table
+
+    rows: dict[str, dict[str, float | str]] = {}
+    for name, score in scores.items():
+        unit = "" if score.unit == "1" else score.unit
+        rows[name] = {"value": score.value, "low95": score.low, "high95": score.high, "n": str(score.n), "unit": unit}
+    if not any(row["unit"] for row in rows.values()):
+        rows = {name: {k: v for k, v in row.items() if k != "unit"} for name, row in rows.items()}
+    return table(rows)
+
+
+def report(folder: Path, scores: Mapping[str, Score], **facts: Any) -> Path:
+    """``report.json``: the facts of the run, and the scores by name."""
+    return write_json(
+        facts | {"scores": {name: score.to_dict() for name, score in scores.items()}}, folder / "report.json"
+    )
+
+
+def adjacencies(graphs: Any) -> list[Any]:
+    """0/1 matrices without absent nodes, as the metrics of graphs take them."""
+    masks = graphs.mask.numpy()
+    return [(a[m][:, m] > 0).astype(int) for a, m in zip(graphs.A.numpy(), masks, strict=True)]
+
+
+def kind_of_file(name: str) -> str:
+    """What a file or named set holds: "smiles" (also graphs of molecules), "graphs", "atoms" or "sequences".
+
+    Raises:
+        ValueError: it cannot be told.
+    """
+    from ..data import NAMED, Atoms, Graphs, load
+
+    suffix = suffix_of(name)
+    if name == "qm9" or suffix in TABLES:
+        return "smiles"
+    if suffix in SDF or suffix in XYZ:
+        return "atoms"
+    if suffix in FASTA:
+        return "sequences"
+    if name in NAMED or Path(name).exists():
+        data = load(name)
+        if isinstance(data, Atoms):
+            return "atoms"
+        if isinstance(data, Graphs):
+            return "smiles" if data.hydrogens is not None else "graphs"
+    raise ValueError(f"{name} is no file of molecules, graphs or sequences, nor a named set")
+
+
+def scores_of(result: Any, train: str | None, reference: str | None, **reading: Any) -> dict[str, Score]:
+    """The scores of samples of a model: its own report, uniqueness, novelty and what compares with a reference.
+
+    Raises:
+        ValueError: data of another kind.
+    """
+    from .. import metrics
+
+    scores = dict(getattr(result, "report", {}))
+    if hasattr(result, "sequences"):
+        strings = result.sequences.strings()
+        different = len(set(strings))
+        scores |= {s.name: s for s in (_share("unique_sequences", different, len(strings), "different sequences"),)}
+        if train is not None:
+            known = set(read(train, "sequences", **reading).strings())
+            new = sum(s not in known for s in set(strings))
+            text = f"different sequences not among the {len(known)} of training"
+            scores["novel_sequences"] = _share("novel_sequences", new, different, text)
+        if reference is not None:
+            held = read(reference, "sequences", **reading).strings()
+            found = metrics.kmer_pearson(strings, held, alphabet=result.sequences.alphabet)
+            scores[found.name] = found
+        return scores
+    if getattr(result, "smiles", None) is not None:
+        names = [n for n in ("unique_all",) if n not in scores]
+        names += ["novel", "valid_unique_novel"] if train is not None else []
+        valid = any(s is not None for s in result.smiles)
+        if names and valid:
+            known_smiles = None if train is None else strings_of(train, **reading)
+            scores |= metrics.evaluate(result.smiles, train=known_smiles, suite=names)
+    elif reference is not None and hasattr(result, "graphs"):
+        held = read(reference, "graphs", **reading)
+        scores |= metrics.graph_mmd(adjacencies(result.graphs), adjacencies(held))
+    return scores
+
+
+def _share(name: str, hits: int, n: int, text: str) -> Score:
+    from ..metrics.uncertainty import share
+
+    return share(name, hits, n, text)
+
+
+def write_samples(result: Any, folder: Path) -> list[Path]:
+    """Samples in every format that fits them."""
+    from ..data import write_fasta
+
+    if hasattr(result, "sequences"):
+        return [write_fasta(result.sequences, folder / "samples.fasta")]
+    if hasattr(result, "atoms"):
+        names = ["samples.sdf", "samples.xyz"]
+    else:
+        names = ["samples.npz"] if result.smiles is None else ["samples.smi", "samples.npz"]
+    return [result.write(folder / name) for name in names]
+
+
+def pictures(
+    result: Any,
+    folder: Path,
+    count: int,
+    reference: str | None,
+    scores: Mapping[str, Score],
+    *,
+    label: str = "samples",
+    scaffold: str | None = None,
+    sets: Mapping[str, Sequence[Any]] | None = None,
+    **reading: Any,
+) -> list[Path]:
+    """What there is to look at, the first `count` samples; nothing at 0.
+
+    Args:
+        result: samples. folder: of the files. reference: drawn beside, of molecules. scores: MMDs among them are drawn.
+        label: of the samples in legends. scaffold: marked in the drawings. sets: further molecules for the histograms.
+    """
+    from .. import plots
+
+    if count < 1:
+        return []
+    written = []
+    if hasattr(result, "sequences"):
+        strings = result.sequences.strings()
+        figure = plots.sequence_logo(strings, result.sequences.alphabet, title=f"{label}, n = {len(strings)}")
+        return [draw(figure, folder / "logo.png")]
+    if hasattr(result, "atoms"):
+        titles = None if result.smiles is None else [s or "no molecule" for s in result.smiles[:count]]
+        figure = plots.molecules_3d(result.atoms, min(count, 16), titles=titles and titles[:16])
+        written.append(draw(figure, folder / "geometries.png"))
+    if getattr(result, "smiles", None) is not None:
+        mols = [m for m in result.smiles if m is not None]
+        if mols:
+            written.append(_save(plots.molecule_grid(mols[:count], highlight=scaffold), folder / "molecules.png"))
+            together: dict[str, Sequence[Any]] = {label: mols} | dict(sets or {})
+            if reference is not None:
+                together["reference"] = strings_of(reference, **reading)[:5000]
+            written.append(draw(plots.property_histograms(together), folder / "properties.png"))
+    elif hasattr(result, "graphs") and len(result.graphs):
+        written.append(draw(plots.graph_drawings(result.graphs, min(count, 16)), folder / "graphs.png"))
+        mmds = {name: s for name, s in scores.items() if name.startswith("mmd_")}
+        if mmds:
+            written.append(draw(plots.mmd_bars({label: mmds}), folder / "mmd.png"))
+    return written
+
+
+def _save(image: Any, path: Path) -> Path:
+    from ...core.files import replacing
+
+    with replacing(path) as partial:
+        image.save(partial, format="PNG")
+    return path

@@ -1,0 +1,111 @@
+"""Systems by name: the models of this wing, and loading one without knowing which of them wrote it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ..core import checkpoint
+
+__all__ = ["SYSTEMS", "Kind", "System", "kind_of", "load_model", "pretrained", "system"]
+
+Kind = Literal["graphs", "atoms", "sequences"]
+"""What a system is trained on: `Graphs`, `Atoms` or `Sequences`."""
+
+
+@dataclass(frozen=True)
+class System:
+    """Where a system is.
+
+    Attributes:
+        module: of this wing. name: of its class, which is the kind of its checkpoints. data: what it is trained on.
+        about: a few words.
+    """
+
+    module: str
+    name: str
+    data: Kind
+    about: str
+
+
+#: What the command line calls a system.
+SYSTEMS: dict[str, System] = {
+    "gdss": System("gdss", "GDSS", "graphs", "molecules and graphs, continuous"),
+    "digress": System("digress", "DiGress", "graphs", "molecules and graphs, discrete"),
+    "pard": System("pard", "PARD", "graphs", "molecules and graphs, block by block"),
+    "edm": System("edm", "EDM", "atoms", "molecules in space"),
+    "gfmdiff": System("gfmdiff", "GFMDiff", "atoms", "molecules in space, geometry-aware"),
+    "sequence": System("sequence", "MaskedSequence", "sequences", "DNA, RNA, proteins"),
+}
+
+
+def _entry(name: str) -> System:
+    for key, entry in SYSTEMS.items():
+        if name in (key, entry.name):
+            return entry
+    raise ValueError(f"unknown system {name!r}: expected one of {', '.join(SYSTEMS)}")
+
+
+def system(name: str) -> Any:
+    """The class of a system, by its name here (``"edm"``) or its own (``"EDM"``).
+
+    Raises:
+        ValueError: no such system; the names are listed.
+    """
+    entry = _entry(name)
+    return getattr(importlib.import_module(f".{entry.module}", __package__), entry.name)
+
+
+def kind_of(model: str | type | Any) -> Kind:
+    """What a system is trained on, of its name, its class, or a model.
+
+    Raises:
+        ValueError: no such system.
+    """
+    if isinstance(model, str):
+        return _entry(model).data
+    return _entry(model.__name__ if isinstance(model, type) else type(model).__name__).data
+
+
+def load_model(folder: str | os.PathLike[str]) -> Any:
+    """The trained model in ``folder``, of whatever system wrote it.
+
+    Args:
+        folder: of a model (what `save` wrote), or the ``out`` of a training: its ``best`` where there is one, else its
+            ``model``.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        CheckpointError: no checkpoint, a corrupted one, or one of another kind of model (which is named).
+    """
+    path = Path(folder)
+    if not checkpoint.is_checkpoint(path):  # the folder of a training
+        path = next((path / k for k in ("best", "model") if checkpoint.is_checkpoint(path / k)), path)
+    kind = checkpoint.load(path).kind
+    kinds = [entry.name for entry in SYSTEMS.values()]
+    if kind not in kinds:
+        raise checkpoint.CheckpointError(
+            f"checkpoint {str(path)!r} holds a {kind!r}, which is no generator of this wing: expected one of "
+            f"{', '.join(kinds)}; load it with the class that wrote it"
+        )
+    return system(kind).load(path)
+
+
+def pretrained(name: str = "gdss-qm9") -> Path:
+    """The folder of a model that ships with the package.
+
+    Raises:
+        FileNotFoundError: this installation has none of that name; those there are are listed.
+    """
+    assets = Path(__file__).parent / "assets"
+    folder = assets / name
+    if not checkpoint.is_checkpoint(folder):
+        there = sorted(p.name for p in assets.iterdir() if checkpoint.is_checkpoint(p)) if assets.is_dir() else []
+        raise FileNotFoundError(
+            f"no trained model {name!r} comes with this version ({', '.join(there) or 'none does'}): train one, and "
+            "name its folder"
+        )
+    return folder
