@@ -24,7 +24,7 @@ import numpy as np
 from ...core.scores import Score, bootstrap
 from .uncertainty import share
 
-__all__ = ["BOND_LENGTHS", "MARGINS", "VALENCES", "bond_orders", "stability"]
+__all__ = ["BOND_LENGTHS", "MARGINS", "VALENCES", "bond_orders", "limits", "stability"]
 
 BOND_LENGTHS: dict[int, dict[str, int]] = {
     1: {
@@ -74,6 +74,19 @@ def _thresholds() -> np.ndarray:
 
 
 _LIMIT = _thresholds()
+
+
+def limits(numbers: Sequence[int]) -> np.ndarray:
+    """(3, T, T) largest distances in Å of bonds of orders 1, 2, 3 between T elements; 0 where there is no such bond.
+
+    Raises:
+        ValueError: an element without bond lengths.
+    """
+    unknown = sorted(set(numbers) - set(VALENCES))
+    if unknown:
+        raise ValueError(f"no bond lengths for atomic numbers {unknown}; the tables of EDM know {sorted(VALENCES)}")
+    z = np.asarray(numbers)
+    return _LIMIT[:, z[:, None], z]
 
 
 def _checked(numbers: np.ndarray, positions: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, ...]:

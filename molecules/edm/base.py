@@ -1,0 +1,357 @@
+"""What diffusion models of molecules in space share: everything but the network, the features and a further loss."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from ...core import checkpoint
+from ...core.denoisers import Denoiser
+from ...core.guidance import ClassifierFree
+from ...core.sample import sample
+from ...core.samplers import DDPM
+from ...core.samplers.base import Sampler
+from ..data.atoms import Atoms
+from ..sizes import counts_of
+from ..steering import Steering, choose, with_reward
+from ..training import same_training
+from .conditioning import Conditioning
+from .config import AtomConfig
+from .features import Features, Part, digest_of_atoms, space_of
+from .samples import AtomSamples
+from .schedule import level, polynomial, times_of
+from .steering import AtomReward
+from .training import AtomLoss, AtomSet, Extra
+
+__all__ = ["AtomModel"]
+
+
+class AtomModel:
+    """A diffusion model of molecules in space: the verbs that `EDM` and `GFMDiff` share.
+
+    A system states its `kind`, its settings, the `parts` of its features, its network and a further loss.
+    """
+
+    kind: ClassVar[str]
+    config_class: ClassVar[type[AtomConfig]]
+    parts: ClassVar[tuple[Part, ...]]
+
+    def __init__(self, config: AtomConfig | None = None, **settings: Any) -> None:
+        if config is not None and settings:
+            raise TypeError(f"give a {self.config_class.__name__} or its fields, not both (got {sorted(settings)} too)")
+        if config is not None and type(config) is not self.config_class:
+            raise TypeError(f"config must be a {self.config_class.__name__}, got {type(config).__name__}")
+        self.config = config or self.config_class(**settings)
+        self.features: Features | None = None
+        self.conditioning = Conditioning((), (), (), {})
+        self.nodes = self.steps = 0
+        self.sizes = torch.zeros(1, dtype=torch.float64)
+        self.data = ""
+        self.denoiser: Denoiser | None = None
+        self.history: list[dict[str, float]] = []
+
+    def __repr__(self) -> str:
+        return f"{self.kind}({self.config}, {'trained' if self.denoiser is not None else 'not trained'})"
+
+    # -- what a system states --------------------------------------------------------------------------------------
+    def network(self, features: int, context: int) -> nn.Module:
+        """The untrained network for F features and C numbers of context."""
+        raise NotImplementedError
+
+    def extra_loss(self) -> Extra | None:
+        """A further loss on the data prediction."""
+        return None
+
+    # -- what the data say -----------------------------------------------------------------------------------------
+    @classmethod
+    def for_dataset(cls, atoms: Atoms, preset: str | None = None, **changes: Any) -> Self:
+        """An untrained model for a set of molecules.
+
+        Args:
+            atoms: what it will be trained on: fixes the elements and the largest number of atoms.
+            preset: "qm9", the published settings (where None), or "small" for CPUs.
+            changes: settings that differ.
+
+        Raises:
+            ValueError: an unknown preset, settings out of range, single atoms.
+        """
+        model = cls(cls.config_class.preset(preset or "qm9", **changes))
+        model._define(atoms)
+        return model
+
+    def _define(self, atoms: Atoms) -> None:
+        if not isinstance(atoms, Atoms):
+            raise TypeError(
+                f"expected Atoms (data.qm9_atoms, data.read_sdf, ... make them), got {type(atoms).__name__}"
+            )
+        if len(atoms) == 0:
+            raise ValueError("there are no molecules to train on")
+        c = self.config
+        self.features = Features(atoms.elements, self.parts, (c.type_divisor, c.number_divisor))
+        self.nodes = int(atoms.num_atoms.max())
+        self.features.check(atoms, self.nodes)
+
+    def _features(self) -> Features:
+        if self.features is None:
+            raise RuntimeError(f"the model has seen no molecules: {self.kind}.for_dataset(atoms), or fit(atoms) first")
+        return self.features
+
+    def _set(self, atoms: Atoms) -> AtomSet:
+        """Molecules as the network takes them."""
+        known = self.conditioning
+        for name in known.names:
+            if name not in atoms.properties:
+                raise ValueError(f"the molecules have no property {name!r}; they have {list(atoms.properties)}")
+        context = known.context({n: atoms.properties[n] for n in known.names}) if known.names else None
+        return AtomSet(atoms, self._features(), context)
+
+    def _build(self, seed: int) -> Denoiser:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = self.network(self._features().width, self.conditioning.width)
+        schedule = polynomial(self.config.diffusion_steps, precision=self.config.precision)
+        return Denoiser(network, schedule, "noise", label=level)
+
+    # -- training --------------------------------------------------------------------------------------------------
+    def fit(
+        self,
+        atoms: Atoms,
+        *,
+        epochs: float | None = None,
+        max_steps: int | None = None,
+        batch_size: int | None = None,
+        lr: float | None = None,
+        weight_decay: float = 1e-12,
+        val: Atoms | None = None,
+        seed: int = 0,
+        out: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        save_every: int | None = None,
+        progress: bool = False,
+        **hardware: Any,
+    ) -> Self:
+        """Train on molecules; earlier weights of this object are forgotten.
+
+        Args:
+            atoms: the training molecules, at least two atoms each, with the properties of the settings.
+            epochs: passes over them; the settings' own where neither epochs nor max_steps is given.
+            max_steps: optimizer steps in all, instead of epochs.
+            batch_size, lr: of the settings where None; a batch is never larger than the data.
+            weight_decay: of Adam (AMSGrad), as published.
+            val: molecules for a validation loss.
+            seed: of the initial weights, the order, times and noise.
+            out: folder for checkpoints; resume: go on with the training in it. save_every: steps between saves.
+            progress: show a progress bar.
+            hardware: accelerator, devices, num_nodes, strategy, precision, workers, callbacks, log_every, val_every of
+                `core.training.fit`.
+
+        Returns:
+            self, with the averaged weights (``config.ema``; the last ones without it); with `val` and `out` those of
+            the lowest validation loss.
+
+        Raises:
+            ImportError: Lightning is missing.
+            TypeError, ValueError: no molecules, single atoms, other elements or larger molecules than the model was
+                made for, properties that are not there; settings out of range; a training to resume that was another.
+        """
+        from ...core.training import fit
+
+        if epochs is not None and max_steps is not None:
+            raise ValueError(f"give epochs or max_steps, not both (got {epochs} and {max_steps})")
+        if self.features is None:
+            self._define(atoms)
+        c, features = self.config, self._features()
+        train = features.check(atoms, self.nodes)
+        size = min(c.batch_size if batch_size is None else batch_size, len(train))
+        if max_steps is None:
+            epochs = c.epochs if epochs is None else epochs
+            if not epochs > 0:
+                raise ValueError(f"epochs must be positive, got {epochs}")
+            max_steps = max(1, math.ceil(epochs * len(train) / size))
+        rate = c.lr if lr is None else lr
+        self.conditioning = Conditioning.of(train, c.properties)
+        self.sizes = torch.bincount(train.num_atoms, minlength=self.nodes + 1).double() / len(train)
+        self.data = digest_of_atoms(train, c.properties)
+        if resume and out is not None:
+            same_training(Path(out), self.kind, c, self.data, max_steps)
+        result = fit(
+            self._build(seed),
+            self._set(train),
+            max_steps=max_steps,
+            batch_size=size,
+            objective=AtomLoss(c.dropout_properties if c.properties else 0.0, self.extra_loss()),
+            lr=rate,
+            weight_decay=weight_decay,
+            optimizer=lambda p: torch.optim.Adam(p, lr=rate, weight_decay=weight_decay, amsgrad=True),
+            ema=c.ema,
+            grad_clip=c.grad_clip,
+            seed=seed,
+            val=None if val is None else self._set(features.check(val, self.nodes)),
+            out=out,
+            resume=resume,
+            save_every=save_every,
+            kind=self.kind,
+            config=self._header(),
+            collate=AtomSet.collate,
+            progress=progress,
+            **hardware,
+        )
+        self.history, self.steps, self.denoiser = result.history, result.steps, result.denoiser
+        if val is not None and out is not None and checkpoint.is_checkpoint(Path(out) / "best"):
+            checkpoint.load(Path(out) / "best", kind=self.kind).load_into(self._network())
+        self._freeze()
+        return self
+
+    # -- sampling --------------------------------------------------------------------------------------------------
+    def sample(
+        self,
+        n: int,
+        *,
+        steps: int | None = None,
+        sampler: Sampler | None = None,
+        seed: int = 0,
+        nodes: int | Sequence[int] | None = None,
+        properties: Mapping[str, Any] | None = None,
+        guidance: float | None = None,
+        steering: Steering | None = None,
+        invalid: float = 0.0,
+        max_batch: int | None = 256,
+        progress: bool = False,
+    ) -> AtomSamples:
+        """Draw n molecules.
+
+        Args:
+            n: how many.
+            steps: network calls; None: every level of the schedule, T + 1. Fewer visit evenly spaced levels.
+            sampler: of the core; None: ancestral (`DDPM`), as published. ``DDIM()`` keeps more of the quality at few
+                steps.
+            seed: of sizes, properties and noise. Sample i depends on (seed, i) alone.
+            nodes: numbers of atoms, one or one a sample; None: drawn from the histogram of the training molecules.
+            properties: of a model trained with properties: what is asked for, by name, one number or one a sample;
+                those not named are drawn as the training molecules of that size have them.
+            guidance: w of classifier-free guidance towards the properties; None or 1: the conditional model.
+            steering: `core.steering.SVDD` or `FeynmanKac` with a reward of RDKit molecules (all hydrogens atoms, with a
+                conformer). Each sample then costs `candidates` or `walkers` runs.
+            invalid: reward of what is no molecule.
+            max_batch: largest batch for the network.
+            progress: show a progress bar.
+
+        Raises:
+            RuntimeError: not trained.
+            TypeError, ValueError: n < 1, steps or sizes that the model does not have, properties it was not trained
+                with, guidance of a model that always saw its properties.
+        """
+        denoiser, features = self._trained(), self._features()
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise ValueError(f"the number of samples must be a positive integer, got {n!r}")
+        counts = self._counts(n, nodes, seed)
+        grid = times_of(denoiser.schedule, steps)  # type: ignore[arg-type]
+        asked = self.conditioning.asked(properties, counts, seed)
+        method = DDPM() if sampler is None else sampler
+        hook = None if steering is None else with_reward(steering, AtomReward(steering.reward, features, invalid))
+        walkers = 1 if hook is None else hook.group
+        mask = (torch.arange(int(counts.max())) < counts[:, None]).repeat_interleave(walkers, 0)
+        condition: dict[str, Any] = {"atoms": mask}
+        if self.conditioning.names:
+            condition["context"] = self.conditioning.context(asked).repeat_interleave(walkers, 0)
+        result = sample(
+            self._guided(denoiser, guidance),
+            method,
+            grid,
+            shape={"x": (*mask.shape, 3), "h": (*mask.shape, features.width)},
+            space=space_of(mask),
+            condition=condition,
+            hooks=[] if hook is None else [hook],
+            seed=seed,
+            max_batch=None if max_batch is None else max(max_batch, walkers),
+            progress=progress,
+        )
+        chosen = torch.arange(n) if hook is None else choose(hook, result.state.aux, len(mask), seed, self.kind)
+        x = {name: leaf[chosen].cpu() for name, leaf in result.x.items()}
+        info = {
+            "model": self.kind, "sampler": repr(method), "steps": grid.steps, "seed": seed, "guidance": guidance,
+            "network_calls": result.calls * walkers, "steering": None if steering is None else type(steering).__name__,
+        }  # fmt: skip
+        return AtomSamples.of(features.decode(x["x"], x["h"], mask[chosen]), x, info, result.records, asked)
+
+    def _counts(self, n: int, nodes: int | Sequence[int] | None, seed: int) -> Tensor:
+        if nodes is not None and int(torch.as_tensor(nodes).min()) < 2:
+            raise ValueError("molecules have at least 2 atoms here: a single one has no geometry; ask for nodes >= 2")
+        return counts_of(self.sizes, n, nodes, seed, held=1)
+
+    def _guided(self, denoiser: Denoiser, guidance: float | None) -> Any:
+        if guidance is None or guidance == 1.0:
+            return denoiser
+        if not self.conditioning.names or not self.config.dropout_properties > 0.0:
+            raise ValueError(
+                "guidance needs a model trained with properties that were dropped at times: properties=(...) and "
+                "dropout_properties > 0 in its settings"
+            )
+        return ClassifierFree(denoiser, guidance, null={"context": 0.0})
+
+    # -- the trained network ---------------------------------------------------------------------------------------
+    def _trained(self) -> Denoiser:
+        if self.denoiser is None:
+            raise RuntimeError(f"this {self.kind} is not trained: call fit(atoms) first, or {self.kind}.load(folder)")
+        return self.denoiser
+
+    def _network(self) -> nn.Module:
+        network = self._trained().network
+        assert isinstance(network, nn.Module)
+        return network
+
+    def _freeze(self) -> None:
+        self._network().eval().requires_grad_(False)
+
+    # -- files -----------------------------------------------------------------------------------------------------
+    def _header(self) -> dict[str, Any]:
+        """What is stored beside the weights: JSON values."""
+        return {
+            "config": asdict(self.config) | {"properties": list(self.config.properties)},
+            "elements": list(self._features().elements),
+            "nodes": self.nodes,
+            "sizes": self.sizes.tolist(),
+            "conditioning": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.conditioning).items()},
+            "data": self.data,
+        }
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write weights (safetensors) and settings (JSON) into ``folder``, atomically; returns it."""
+        self._trained()
+        return checkpoint.save(folder, self._network(), self._header(), kind=self.kind)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Read what `save`, or `fit` with ``out`` (its ``model`` and ``best``), wrote.
+
+        Raises:
+            FileNotFoundError, CheckpointError: nothing there, corrupted, foreign, or of another kind.
+        """
+        read = checkpoint.load(folder, kind=cls.kind)
+        stored = dict(read.config)
+        settings = dict(stored.get("config", {}))
+        strange = sorted(set(settings) - {f.name for f in fields(cls.config_class)})
+        if not settings or strange:
+            raise checkpoint.CheckpointError(
+                f"checkpoint {str(folder)!r} has the settings {strange}, which this version lacks"
+            )
+        model = cls(cls.config_class(**settings))
+        c = model.config
+        model.features = Features(tuple(stored["elements"]), cls.parts, (c.type_divisor, c.number_divisor))
+        model.nodes, model.data = int(stored["nodes"]), stored["data"]
+        model.sizes = torch.tensor(stored["sizes"], dtype=torch.float64)
+        known = stored["conditioning"]
+        model.conditioning = Conditioning(
+            tuple(known["names"]), tuple(known["mean"]), tuple(known["mad"]), known["histograms"]
+        )
+        model.denoiser = model._build(0)
+        read.load_into(model._network())
+        model._freeze()
+        return model
