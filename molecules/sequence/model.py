@@ -1,0 +1,547 @@
+r"""MaskedSequence: DNA, RNA and proteins by masked diffusion.
+
+S. Sahoo et al., "Simple and effective masked diffusion language models" (MDLM), NeurIPS 2024,
+https://arxiv.org/abs/2406.07524; the pieces are those of `core.discrete`, each with its paper.
+
+Letters are lost to a mask, each on its own, and a transformer (`core.networks.TokenTransformer`, which is not told the
+time: the masks tell it) says of every mask which letter stands behind it. On top of a trained model:
+
+===================  =================================================================================================
+``sample``           letter by letter in random order, exact for an exact network ("first_hitting", one call a letter),
+                     or many letters a call ("ancestral"); letters of a template held; steered by a reward of strings
+``bits_per_token``   an upper bound on -log2 p a letter, with its protocol; ``log_likelihood`` the same in nats
+``train_energy``     EDLM: what letters that are decided together have to do with each other, as an energy that chooses
+                     among predictions, ``sample(sampler="ancestral", steps=8, candidates=8)``
+``drakes``           fine-tuning for a differentiable reward, with the divergence from this model bounded
+===================  =================================================================================================
+
+A sequence has the length that it is given, or one drawn from the training sequences': the model does not predict ends.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor
+
+from ...core import checkpoint
+from ...core.discrete import (
+    EDLM,
+    Ancestral,
+    Euler,
+    FirstHitting,
+    NeuralEnergy,
+    TauLeaping,
+    TokenDenoiser,
+    TokenLikelihood,
+    bits_per_token,
+)
+from ...core.discrete import drakes as fine_tune
+from ...core.sample import sample
+from ...core.samplers.base import Sampler
+from ...core.spaces import Masked as Padded
+from ..data.sequences import ALPHABETS, Sequences
+from ..gdss.steering import choose
+from ..sizes import counts_of
+from ..training import same_training
+from .config import SequenceConfig
+from .samples import SequenceSamples
+from .steering import Steering, prepared, template_tokens
+from .training import EnergyLoss, TrainingSet, build, build_energy, digest_of, objective
+
+__all__ = ["MaskedSequence"]
+
+KIND = "MaskedSequence"
+ENERGY = "MaskedSequence-energy"
+
+SAMPLERS: dict[str, Callable[[], Sampler]] = {
+    "first_hitting": FirstHitting,
+    "ancestral": Ancestral,
+    "euler": Euler,
+    "tau_leaping": TauLeaping,
+}
+
+
+class MaskedSequence:
+    """A masked diffusion model of biological sequences.
+
+    Args:
+        alphabet: "dna", "rna", "protein", or the letters themselves.
+        config: settings; or give its fields by name.
+
+    Attributes:
+        alphabet, config: letters and settings.
+        length: L, letters of the longest training sequence; 0 before `fit`.
+        lengths: (L + 1,) share of training sequences with 0..L letters.
+        denoiser: the trained `TokenDenoiser` of states (B, L), ids of letters and the mask after them; None before.
+        energy: the trained network of the energy, or None.
+        tuning: what `drakes` recorded, a row an iteration; empty for other models.
+        history: training log of the last `fit`.
+        steps: optimizer steps taken, earlier runs included; 0 for a loaded model.
+
+    Examples:
+        >>> model = MaskedSequence("dna").fit(read_fasta("mine.fa"), epochs=20, seed=0)  # doctest: +SKIP
+        >>> model.sample(100, template="." * 20 + "TATAAA" + "." * 34).write("designs.fasta")  # doctest: +SKIP
+    """
+
+    def __init__(self, alphabet: str = "dna", config: SequenceConfig | None = None, **settings: Any) -> None:
+        if config is not None and settings:
+            raise TypeError(f"give a SequenceConfig or its fields, not both (got config and {sorted(settings)})")
+        if config is not None and not isinstance(config, SequenceConfig):
+            raise TypeError(f"config must be a SequenceConfig, got {type(config).__name__}")
+        letters = ALPHABETS.get(alphabet, alphabet) if isinstance(alphabet, str) else alphabet
+        if (
+            not isinstance(letters, str)
+            or len(letters) < 2
+            or len(set(letters)) < len(letters)
+            or not letters.isupper()
+        ):
+            raise ValueError(f"an alphabet is {list(ALPHABETS)} or at least two different capitals, got {alphabet!r}")
+        self.alphabet, self.config = letters, config or SequenceConfig(**settings)
+        self.length = self.steps = 0
+        self.lengths = torch.zeros(1, dtype=torch.float64)
+        self.data = ""
+        self.denoiser: TokenDenoiser | None = None
+        self.energy: torch.nn.Module | None = None
+        self.history: list[dict[str, float]] = []
+        self.tuning: list[dict[str, float]] = []
+
+    def __repr__(self) -> str:
+        state = "trained" if self.denoiser is not None else "not trained"
+        return f"MaskedSequence({self.alphabet}, {self.config}, {state})"
+
+    @classmethod
+    def for_dataset(cls, sequences: Sequences, preset: str | None = None, **changes: Any) -> Self:
+        """An untrained model for a set of sequences: of their alphabet and length.
+
+        Args:
+            sequences: what it will be trained on.
+            preset: settings (`SequenceConfig.preset`), "small" where None. changes: settings that differ.
+
+        Raises:
+            ValueError: an unknown preset, settings out of range.
+        """
+        model = cls(sequences.alphabet, SequenceConfig.preset(preset or "small", **changes))
+        model.length = sequences.tokens.shape[1]
+        return model
+
+    # -- training --------------------------------------------------------------------------------------------------
+    def inputs(self, sequences: Sequences) -> Sequences:
+        """Sequences as the network takes them.
+
+        Raises:
+            TypeError: no `Sequences`.
+            ValueError: none, another alphabet, longer than the model's, or without any known letter.
+        """
+        if not isinstance(sequences, Sequences):
+            raise TypeError(
+                f"expected Sequences (data.read_fasta and data.from_strings make them), got {type(sequences).__name__}"
+            )
+        if len(sequences) == 0:
+            raise ValueError("there are no sequences")
+        if sequences.alphabet != self.alphabet:
+            raise ValueError(
+                f"the model's alphabet is {self.alphabet}, these sequences have {sequences.alphabet}: read them with "
+                f"alphabet={self.alphabet!r}"
+            )
+        longest = int(sequences.mask.sum(1).max())
+        if self.length and longest > self.length:
+            raise ValueError(f"the model's sequences have up to {self.length} letters, got one of {longest}: cut them")
+        blank = (~sequences.known.any(1)).nonzero().flatten().tolist()
+        if blank:
+            raise ValueError(
+                f"sequence {blank[0]} (id {sequences.ids[blank[0]]!r}) has no letter of the alphabet "
+                f"({len(blank)} such): leave it out"
+            )
+        return sequences
+
+    def fit(
+        self,
+        sequences: Sequences,
+        *,
+        epochs: float | None = None,
+        max_steps: int | None = None,
+        batch_size: int | None = None,
+        lr: float | None = None,
+        grad_clip: float | None = 1.0,
+        val: Sequences | None = None,
+        seed: int = 0,
+        out: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        save_every: int | None = None,
+        progress: bool = False,
+        **hardware: Any,
+    ) -> Self:
+        """Train on sequences; earlier weights of this object, and its energy, are forgotten.
+
+        Args:
+            sequences: the training sequences. Letters that are not known are not seen and carry no loss.
+            epochs: passes over them; the settings' own where neither epochs nor max_steps is given.
+            max_steps: optimizer steps in all, instead of epochs.
+            batch_size, lr: of the settings where None; never more sequences than there are.
+            grad_clip: largest norm of the gradient, None for no clipping.
+            val: sequences for a validation loss.
+            seed: of the initial weights, the order, times and masks.
+            out: folder for checkpoints; resume: go on with the training in it. save_every: steps between saves.
+            progress: show a progress bar.
+            hardware: accelerator, devices, num_nodes, strategy, precision, workers, callbacks, log_every, val_every of
+                `core.training.fit`.
+
+        Returns:
+            self, with the average of the weights (``config.ema``); with `val` and `out` those of the lowest validation
+            loss.
+
+        Raises:
+            ImportError: Lightning is missing.
+            ValueError: no sequences, another alphabet, settings out of range; a training to resume that is another.
+        """
+        train, val = self.inputs(sequences), None if val is None else self.inputs(val)
+        self.length = self.length or train.tokens.shape[1]
+        counts = torch.bincount(train.mask.sum(1), minlength=self.length + 1)
+        self.lengths, self.data = counts.double() / len(train), digest_of(train)
+        denoiser = build(self.config, len(self.alphabet), seed)
+        result = self._train(
+            denoiser, train, KIND, objective(), self._header, epochs=epochs, max_steps=max_steps,
+            batch_size=batch_size, lr=lr, grad_clip=grad_clip, val=val, seed=seed, out=out, resume=resume,
+            save_every=save_every, progress=progress, **hardware,
+        )  # fmt: skip
+        self.history, self.steps, self.denoiser, self.energy, self.tuning = (
+            result.history, result.steps, denoiser, None, []
+        )  # fmt: skip
+        denoiser.network.eval().requires_grad_(False)
+        return self
+
+    def _train(
+        self,
+        denoiser: TokenDenoiser,
+        train: Sequences,
+        kind: str,
+        loss: Any,
+        header: Callable[[], dict[str, Any]],
+        *,
+        epochs: float | None,
+        max_steps: int | None,
+        batch_size: int | None,
+        lr: float | None,
+        val: Sequences | None,
+        out: str | os.PathLike[str] | None,
+        resume: bool,
+        **options: Any,
+    ) -> Any:
+        from ...core.training import fit
+
+        c = self.config
+        if epochs is not None and max_steps is not None:
+            raise ValueError(f"give epochs or max_steps, not both (got {epochs} and {max_steps})")
+        size = min(c.batch_size if batch_size is None else batch_size, len(train))
+        if max_steps is None:
+            epochs = c.epochs if epochs is None else epochs
+            if not epochs > 0:
+                raise ValueError(f"epochs must be positive, got {epochs}")
+            max_steps = max(1, math.ceil(epochs * len(train) / size))
+        if resume and out is not None:
+            same_training(Path(out), kind, c, self.data, max_steps)
+        result = fit(
+            denoiser,  # type: ignore[arg-type]
+            TrainingSet(train),
+            max_steps=max_steps,
+            batch_size=size,
+            objective=loss,
+            lr=c.lr if lr is None else lr,
+            weight_decay=c.weight_decay,
+            warmup=c.warmup,
+            decay=c.decay,
+            ema=c.ema,
+            val=None if val is None else TrainingSet(val),
+            out=out,
+            resume=resume,
+            kind=kind,
+            config=header(),
+            collate=TrainingSet.collate,
+            **options,
+        )
+        if val is not None and out is not None and checkpoint.is_checkpoint(Path(out) / "best"):
+            checkpoint.load(Path(out) / "best", kind=kind).load_into(denoiser.network)
+        return result
+
+    def train_energy(
+        self,
+        sequences: Sequences,
+        *,
+        epochs: float | None = None,
+        max_steps: int | None = None,
+        batch_size: int | None = None,
+        lr: float | None = None,
+        grad_clip: float | None = 1.0,
+        val: Sequences | None = None,
+        seed: int = 0,
+        out: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        save_every: int | None = None,
+        progress: bool = False,
+        **hardware: Any,
+    ) -> Self:
+        """Train the energy of EDLM beside the trained model, which does not change; arguments as for `fit`.
+
+        `sample(candidates=k)` then chooses among k whole predictions at every step. `save` keeps it.
+
+        Returns:
+            self; the loss starts at 2 log 2, which is also where it ends if predictions miss nothing.
+
+        Raises:
+            RuntimeError: the model is not trained. ValueError: as `fit`.
+        """
+        base = self._trained()
+        train, val = self.inputs(sequences), None if val is None else self.inputs(val)
+        network = build_energy(self.config, len(self.alphabet), seed)
+        carrier = TokenDenoiser(network, base.process)  # what `fit` trains; never asked itself
+        data, own = self.data, digest_of(train)
+        self.data = f"{own} energy of {self._fingerprint()}"
+        try:
+            result = self._train(
+                carrier, train, ENERGY, EnergyLoss(base), self._header, epochs=epochs, max_steps=max_steps,
+                batch_size=batch_size, lr=lr, grad_clip=grad_clip, val=val, seed=seed, out=out, resume=resume,
+                save_every=save_every, progress=progress, **hardware,
+            )  # fmt: skip
+        finally:
+            self.data = data
+        self.history, self.energy = result.history, network.eval().requires_grad_(False)
+        return self
+
+    def _fingerprint(self) -> str:
+        """Of the weights, by which the training of an energy knows its model."""
+        import hashlib
+
+        digest = hashlib.sha256()
+        for name, value in sorted(self._trained().network.state_dict().items()):
+            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    # -- sampling --------------------------------------------------------------------------------------------------
+    def sample(
+        self,
+        n: int,
+        *,
+        sampler: Literal["first_hitting", "ancestral", "euler", "tau_leaping"] | Sampler = "first_hitting",
+        steps: int | None = None,
+        seed: int = 0,
+        length: int | Sequence[int] | None = None,
+        template: str | Sequence[str] | None = None,
+        steering: Steering | None = None,
+        candidates: int | None = None,
+        window: tuple[float, float] = (0.0, 1.0),
+        max_batch: int | None = 512,
+        progress: bool = False,
+    ) -> SequenceSamples:
+        """Draw n sequences.
+
+        Args:
+            n: how many.
+            sampler: "first_hitting" (one network call a letter; no steps), "ancestral", "euler", "tau_leaping", or one
+                of the core's.
+            steps: network calls of all but "first_hitting"; 128 where None.
+            seed: of lengths and draws. Sample i depends on (seed, i) alone.
+            length: one number of letters or one a sample; None: drawn from the lengths of the training sequences.
+            template: letters that are given, "." where free, for all samples or one each; it sets the length. Given
+                letters are in place from the start, and cost no call.
+            steering: `core.steering.SVDD` or `FeynmanKac` with a reward of strings (or `core.discrete.OverDraws` of
+                one). Each sample then costs `candidates` or `walkers` runs; of a Feynman-Kac group one walker is drawn
+                by its weight.
+            candidates: predictions among which the energy of `train_energy` chooses at every step; None: no energy.
+            window: times in which it does.
+            max_batch: largest batch for the network.
+            progress: show a progress bar.
+
+        Raises:
+            RuntimeError: not trained, or candidates without an energy.
+            ValueError: n < 1, steps < 1, steps of first-hitting, lengths or letters that the model does not know.
+        """
+        denoiser = self._trained()
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise ValueError(f"the number of samples must be a positive integer, got {n!r}")
+        method, steps = self._method(sampler, steps)
+        mask_id = len(self.alphabet)
+        if template is None:
+            counts = counts_of(self.lengths, n, length, seed)
+            mask = torch.arange(int(counts.max())) < counts[:, None]
+            x = torch.full(mask.shape, mask_id) * mask
+        elif length is not None:
+            raise ValueError("a template sets the length: give one of them")
+        else:
+            tokens, given, mask = template_tokens(template, n, self.alphabet, self.length)
+            x = torch.where(given, tokens, mask_id) * mask
+        hook = None if steering is None else prepared(steering, self.alphabet)
+        walkers = 1 if hook is None else hook.group
+        wide = mask.repeat_interleave(walkers, 0)
+        edlm = self._edlm(candidates, window, wide)
+        result = sample(
+            denoiser,
+            method,
+            steps=steps,
+            x=x.repeat_interleave(walkers, 0),
+            space=Padded(wide),
+            condition={"mask": wide},
+            hooks=[h for h in (edlm, hook) if h is not None],
+            seed=seed,
+            max_batch=None if max_batch is None else max(max_batch, walkers),
+            progress=progress,
+        )
+        chosen = torch.arange(n) if hook is None else choose(hook, result.state.aux, len(wide), seed)
+        sequences = Sequences(result.x[chosen].cpu(), mask, self.alphabet, tuple(range(n)), {})
+        info = {
+            "model": KIND, "sampler": repr(method), "steps": steps, "seed": seed,
+            "network_calls": result.calls * walkers, "template": template, "candidates": candidates,
+            "steering": None if steering is None else type(steering).__name__,
+        }  # fmt: skip
+        return SequenceSamples(sequences.strings(), sequences, info, result.records)
+
+    def _method(self, sampler: Any, steps: int | None) -> tuple[Sampler, int | None]:
+        if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
+            raise ValueError(f"steps must be a positive integer, got {steps!r}")
+        if not isinstance(sampler, Sampler):
+            if sampler not in SAMPLERS:
+                raise ValueError(f"sampler must be one of {', '.join(map(repr, SAMPLERS))} or a sampler of the core, got {sampler!r}")  # fmt: skip  # noqa: E501
+            sampler = SAMPLERS[sampler]()
+        if isinstance(sampler, FirstHitting):
+            if steps is not None:
+                raise ValueError(
+                    f"first-hitting has no steps, got steps={steps}: it makes a call a letter (FirstHitting(tokens=k): "
+                    'for k of them); sampler="ancestral" takes steps'
+                )
+            return sampler, None
+        return sampler, 128 if steps is None else steps
+
+    def _edlm(self, candidates: int | None, window: tuple[float, float], mask: Tensor) -> EDLM | None:
+        if candidates is None:
+            return None
+        if self.energy is None:
+            raise RuntimeError(f"candidates={candidates} are chosen by an energy: call train_energy(sequences) first")
+        return EDLM(NeuralEnergy(self.energy), candidates, window=window, condition={"mask": mask})
+
+    # -- likelihood ------------------------------------------------------------------------------------------------
+    def bits_per_token(
+        self, sequences: Sequences, *, seed: int = 0, draws: int = 32, max_batch: int | None = 256, **options: Any
+    ) -> TokenLikelihood:
+        """An upper bound on -log2 p a letter, given the lengths; see `core.discrete.bits_per_token`.
+
+        By default the mean over orders of the chain rule: of what first-hitting samples. Letters that are not known are
+        not counted. The energy has no part in it.
+
+        Raises:
+            RuntimeError: not trained. ValueError: as `inputs`, and as the core's.
+        """
+        denoiser, read = self._trained(), self.inputs(sequences)
+        known = read.known
+        tokens = torch.where(known, read.tokens, 0)
+        return bits_per_token(
+            denoiser, tokens, seed=seed, draws=draws, mask=known, condition={"mask": known}, max_batch=max_batch,
+            **options,
+        )  # fmt: skip
+
+    def log_likelihood(self, sequences: Sequences, **options: Any) -> Tensor:
+        """A lower bound on log p of each sequence, given its length, nats, (B,): `bits_per_token`, not divided.
+
+        An unbiased estimate of the bound: one of few `draws` may lie above the true value.
+        """
+        found = self.bits_per_token(sequences, **options)
+        return -found.per_sequence * found.lengths * math.log(2.0)
+
+    # -- fine-tuning -----------------------------------------------------------------------------------------------
+    def drakes(
+        self,
+        reward: Callable[[Tensor], Tensor],
+        *,
+        iterations: int,
+        length: int | None = None,
+        seed: int = 0,
+        **options: Any,
+    ) -> Self:
+        """A model tuned for a reward, by gradients through its samples (C. Wang et al., "DRAKES", ICLR 2025).
+
+        Args:
+            reward: differentiable; one-hot letters (B, L, K) -> (B,), larger is better.
+            iterations: optimizer steps.
+            length: L of the samples; the commonest length of the training sequences where None.
+            seed: of all draws.
+            options: steps, truncate, temperature, straight, alpha (weight of the divergence from this model, in reward
+                a nat), lr, batch_size, accumulate, grad_clip, dtype, out, resume, save_every, progress, callback of
+                `core.discrete.drakes`.
+
+        Returns:
+            a new model, with `tuning` as its record: reward, KL in nats a sequence, loss. This one does not change. An
+            energy belongs to the predictions of this model: the new one has none.
+
+        Raises:
+            RuntimeError: not trained. TypeError, ValueError: as the core's.
+        """
+        denoiser = self._trained()
+        length = int(self.lengths.argmax()) if length is None else length
+        counts_of(self.lengths, 1, length, seed)  # a length that the model knows
+        trainable = TokenDenoiser(denoiser.network, denoiser.process)
+        denoiser.network.requires_grad_(True)
+        try:
+            result = fine_tune(trainable, reward, length=length, iterations=iterations, seed=seed, **options)
+        finally:
+            denoiser.network.requires_grad_(False)
+        tuned = type(self)(self.alphabet, self.config)
+        tuned.length, tuned.lengths, tuned.data = self.length, self.lengths, self.data
+        tuned.denoiser, tuned.tuning = result.denoiser, result.history
+        result.denoiser.network.eval().requires_grad_(False)
+        return tuned
+
+    # -- files -----------------------------------------------------------------------------------------------------
+    def _trained(self) -> TokenDenoiser:
+        if self.denoiser is None:
+            raise RuntimeError(
+                "this MaskedSequence is not trained: call fit(sequences) first, or MaskedSequence.load(folder)"
+            )
+        return self.denoiser
+
+    def _header(self) -> dict[str, Any]:
+        """What is stored beside the weights: JSON values."""
+        return {
+            "config": asdict(self.config),
+            "alphabet": self.alphabet,
+            "length": self.length,
+            "lengths": self.lengths.tolist(),
+            "data": self.data,
+            "tuning": self.tuning,
+        }
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write weights, those of the energy too (safetensors), and settings (JSON) into ``folder``, atomically."""
+        energy = {} if self.energy is None else dict(self.energy.state_dict())
+        return checkpoint.save(folder, self._trained().network, self._header(), kind=KIND, extra=energy)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Read what `save`, or `fit` with ``out`` (its ``model`` and ``best``), wrote.
+
+        Raises:
+            FileNotFoundError, CheckpointError: nothing there, corrupted, foreign, or of another kind.
+        """
+        read = checkpoint.load(folder, kind=KIND)
+        stored = dict(read.config)
+        settings = dict(stored.get("config", {}))
+        strange = sorted(set(settings) - {f.name for f in fields(SequenceConfig)})
+        if not settings or strange:
+            raise checkpoint.CheckpointError(
+                f"checkpoint {str(folder)!r} has the settings {strange}, which this version lacks"
+            )
+        model = cls(stored["alphabet"], SequenceConfig(**settings))
+        model.length, model.data, model.tuning = int(stored["length"]), stored["data"], stored["tuning"]
+        model.lengths = torch.tensor(stored["lengths"], dtype=torch.float64)
+        model.denoiser = build(model.config, len(model.alphabet), 0)
+        read.load_into(model.denoiser.network)
+        model.denoiser.network.requires_grad_(False)
+        if read.extra:
+            energy = build_energy(model.config, len(model.alphabet), 0)
+            replace(read, tensors=read.extra).load_into(energy)
+            model.energy = energy.requires_grad_(False)
+        return model
