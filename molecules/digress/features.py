@@ -1,7 +1,8 @@
 r"""What a network is told about a noisy graph beside its entries: cycles, the Laplacian's spectrum, valences.
 
 Message passing cannot count cycles nor see how far a graph hangs together. C. Vignac et al., "DiGress", ICLR 2023,
-appendix B.2, add features that are cheap and computed anew for each noisy graph. A is the adjacency with ones where there is any edge, d the degrees.
+appendix B.2, add features that are cheap and computed anew for each noisy graph.
+A is the adjacency with ones where there is any edge, d the degrees.
 
 *Cycles*, from powers of A (cycles of k nodes; through each node for k = 3, 4, 5, in the graph for k up to 6):
 

@@ -2,12 +2,12 @@
 
 *Rewards.* `SVDD` and `FeynmanKac` of the core ask a reward about the likeliest value of every token of every walker.
 Here these are read as a molecule by the protocol of :mod:`..chem` (corrected, largest fragment), and the user's
-function is asked about the RDKit molecule; about the adjacency, where graphs are no molecules. It need not have a gradient.
+function is asked about the RDKit molecule; about the adjacency, where graphs are no molecules. It needs no gradient.
 
 *Scaffolds.* The first k nodes and all pairs of them are known: the network's probabilities there become certain, so
-that their tokens walk on a path of their own to their values while the network sees them as noisy as all else. The pairs
-between scaffold and new nodes are free. `Known` of the core does the same for states whose elements are free of each
-other, and refuses graphs; a symmetric block of known pairs is the case in which A stays symmetric, too.
+that their tokens walk on a path of their own to their values while the network sees them as noisy as all else. The
+pairs between scaffold and new nodes are free. `Known` of the core does the same for states whose elements are free of
+each other, and refuses graphs; a symmetric block of known pairs is the case in which A stays symmetric, too.
 """
 
 from __future__ import annotations

@@ -56,25 +56,27 @@ def model():
 
 def test_three_graphs_learnt_by_heart_come_back():
     graphs = from_smiles(["C1CC1", "C=CO", "O"] * 10, "CO", max_atoms=3)
-    fitted = DiGress.for_dataset(graphs, "small", **LEARN).fit(graphs, max_steps=300, batch_size=30, seed=0)
+    fitted = DiGress.for_dataset(graphs, "small", **LEARN).fit(graphs, max_steps=250, batch_size=30, seed=0)
     out = fitted.sample(60, steps=20, seed=0)
     counts = Counter(out.smiles)
-    assert sum(counts[s] for s in ("C1CC1", "C=CO", "O")) >= 45, counts
+    assert sum(counts[s] for s in ("C1CC1", "C=CO", "O")) >= 42, counts
     assert counts["O"] == int((out.graphs.num_nodes == 1).sum())  # single atoms survive
     assert min(counts["C1CC1"], counts["C=CO"]) >= 8
     assert float(out.report["valid_uncorrected_gdss"]) > 0.8 and len(out) == len(out.mols) == 60
 
 
-def test_graphs_without_types():
-    graphs = rings((3, 4, 5) * 10)
-    fitted = DiGress.for_dataset(graphs, "small", **LEARN | {"features": "cycles"}).fit(
-        graphs, max_steps=150, batch_size=30, seed=0
-    )
-    assert (fitted.typed, fitted.bonds) == (False, 2)
-    out = fitted.sample(30, steps=20, seed=0)
+def test_graphs_without_types_are_whole_or_empty_together():
+    A = torch.zeros(30, 4, 4, dtype=torch.uint8)
+    A[::2] = 1 - torch.eye(4, dtype=torch.uint8)
+    graphs = Graphs(A, torch.ones(30, 4, dtype=torch.bool))
+    settings = LEARN | {"features": "cycles"}
+    fitted = DiGress.for_dataset(graphs, "small", **settings).fit(graphs, max_steps=100, batch_size=30, seed=0)
+    assert (fitted.typed, fitted.bonds, fitted.probs) == (False, 2, {"A": [0.5, 0.5]})
+    out = fitted.sample(40, steps=20, seed=0)
     assert out.mols is None and out.report == {} and out.graphs.types is None
-    degrees = out.graphs.A.sum(2)[out.graphs.mask]
-    assert float((degrees == 2).double().mean()) > 0.75
+    edges = (out.graphs.A.sum((1, 2)) // 2).tolist()
+    assert edges.count(0) + edges.count(6) >= 32  # of independent edges 1 in 32 graphs
+    assert min(edges.count(0), edges.count(6)) >= 8
 
 
 def test_adjacency_is_symmetric_at_every_step_and_absent_nodes_stay_absent(model):
@@ -135,7 +137,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(tmp_path):
 def test_properties_that_are_asked_for_are_what_samples_have():
     graphs = from_smiles(["CC", "OO"] * 15, "CO", max_atoms=2)
     object.__setattr__(graphs, "properties", {"oxygen": torch.tensor([0.0, 2.0] * 15, dtype=torch.float64)})
-    settings = LEARN | {"properties": ("oxygen",)}
+    settings = LEARN | {"properties": ("oxygen",), "unconditional": 0.3}
     fitted = DiGress.for_dataset(graphs, "small", **settings).fit(graphs, max_steps=80, batch_size=30, seed=0)
     assert fitted.scales == {"oxygen": [1.0, 1.0]}
     asked = [fitted.sample(20, steps=10, seed=0, condition={"oxygen": v}).smiles for v in (0.0, 2.0)]
