@@ -53,6 +53,7 @@ def convert(
     seed: Annotated[int, typer.Option(help="Of --embed.")] = 0,
     limit: Limit = None,
     column: Column = None,
+    id_column: Annotated[str | None, typer.Option(help="Column of names in a table.")] = None,
     properties: Properties = None,
     vocabulary: Vocabulary = None,
     max_atoms: MaxAtoms = None,
@@ -90,7 +91,7 @@ def convert(
             isotopes=isotopes,
             radicals=radicals,
         )
-        reading = given(limit=limit, column=column, properties=properties, errors=errors)
+        reading = given(limit=limit, column=column, id_column=id_column, properties=properties, errors=errors)
         letters = given(alphabet=alphabet, unknown=unknown, lower=lower)
         bonds = given(vocabulary=vocabulary, max_atoms=max_atoms, standardise=policy)
         if letters or to in FASTA or suffix_of(source) in FASTA:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import math
 import os
 import sys
@@ -74,7 +75,7 @@ def reward_of(name: str, minimise: bool = False) -> Callable[[Any], float]:
             raise ValueError(f"--reward {name}: {module} has no {attribute!r}") from error
         if not callable(function):
             raise ValueError(f"--reward {name}: {attribute} is no function")
-    return (lambda x: -float(function(x))) if minimise else function  # type: ignore[no-any-return]
+    return (lambda x: -float(function(x))) if minimise else function
 
 
 def guide(
@@ -126,7 +127,7 @@ def guide(
             raise ValueError(f"-n must be at least 1, got {n}")
         from ...core.steering import SVDD, FeynmanKac
 
-        function = reward_of(reward, minimise)
+        function: Any = reward_of(reward, minimise)
         steering: Any = SVDD(function, candidates, alpha) if method == "svdd" else FeynmanKac(function, walkers, lam)
         trained = load(model)
         asked = arguments(
@@ -141,10 +142,13 @@ def guide(
             seed=seed,
             progress=progress,
         )
-        taken_too = arguments(trained, {}, {}, steering=steering, invalid=invalid)
+        known = inspect.signature(trained.sample).parameters
+        if "steering" not in known:
+            raise ValueError(f"{type(trained).__name__} cannot be steered: choose another system, or score its samples")
+        steered = {"steering": steering} | ({"invalid": invalid} if "invalid" in known else {})
         folder = folder_of(out)
         begin = time.perf_counter()
-        result = trained.sample(n, **asked, **taken_too)
+        result = trained.sample(n, **asked, **steered)
         seconds = time.perf_counter() - begin
         many = (candidates if method == "svdd" else walkers) if best_of else 1
         plain = trained.sample(n * many, **asked)

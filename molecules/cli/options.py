@@ -213,7 +213,8 @@ def read(name: str, kind: str, errors: Literal["raise", "skip"] = "raise", **opt
         FileNotFoundError: no such file.
     """
     asked = given(**options)
-    data = {"graphs": _graphs, "atoms": _atoms, "sequences": _sequences}[kind](name, errors, asked)
+    readers: dict[str, Callable[..., Any]] = {"graphs": _graphs, "atoms": _atoms, "sequences": _sequences}
+    data = readers[kind](name, errors, asked)
     if len(data) == 0:
         raise ValueError(f"{name} holds no entry")
     return data
@@ -238,7 +239,8 @@ def _whole(name: str, kind: type, word: str, asked: dict[str, Any]) -> Any:
     data = load_data(name)
     if not isinstance(data, kind):
         raise ValueError(f"{name} holds {type(data).__name__}, expected {word}")
-    return data if "limit" not in asked else data[: asked["limit"]]
+    few: Any = data
+    return few[: asked["limit"]] if "limit" in asked else few
 
 
 def _graphs(name: str, errors: Any, asked: dict[str, Any]) -> Graphs:
@@ -246,16 +248,16 @@ def _graphs(name: str, errors: Any, asked: dict[str, Any]) -> Graphs:
 
     suffix = suffix_of(name)
     if name == "qm9":
-        return _call(data.qm9_graphs, name, asked, errors=errors)  # type: ignore[no-any-return]
+        return _call(data.qm9_graphs, name, asked, errors=errors)
     if name in data.NAMED or Path(name).is_dir():
-        return _whole(name, data.Graphs, "graphs", asked)  # type: ignore[no-any-return]
+        return _whole(name, data.Graphs, "graphs", asked)
     if suffix in TABLES:
-        return _call(data.read_smiles, name, asked, name, errors=errors)  # type: ignore[no-any-return]
+        return _call(data.read_smiles, name, asked, name, errors=errors)
     if suffix in SDF:
-        return _call(data.read_sdf_graphs, name, asked, name, errors=errors)  # type: ignore[no-any-return]
+        return _call(data.read_sdf_graphs, name, asked, name, errors=errors)
     if suffix in XYZ or suffix in FASTA:
         raise ValueError(f"{name} has no bonds, and a system of graphs needs them: give SMILES, SDF or .npz")
-    return _whole(name, data.Graphs, "graphs", asked)  # type: ignore[no-any-return]
+    return _whole(name, data.Graphs, "graphs", asked)
 
 
 def _atoms(name: str, errors: Any, asked: dict[str, Any]) -> Atoms:
@@ -263,13 +265,13 @@ def _atoms(name: str, errors: Any, asked: dict[str, Any]) -> Atoms:
 
     suffix = suffix_of(name)
     if name == "qm9":
-        return _call(data.qm9_atoms, name, asked)  # type: ignore[no-any-return]
+        return _call(data.qm9_atoms, name, asked)
     if suffix in SDF or suffix in XYZ:
         reader = data.read_sdf if suffix in SDF else data.read_xyz
-        return _call(reader, name, asked, name, errors=errors)  # type: ignore[no-any-return]
+        return _call(reader, name, asked, name, errors=errors)
     if suffix in TABLES or suffix in FASTA:
         raise ValueError(f"{name} has no coordinates, and a system of atoms needs them: give .sdf, .xyz, .npz or qm9")
-    return _whole(name, data.Atoms, "molecules with coordinates", asked)  # type: ignore[no-any-return]
+    return _whole(name, data.Atoms, "molecules with coordinates", asked)
 
 
 def _sequences(name: str, errors: Any, asked: dict[str, Any]) -> Sequences:

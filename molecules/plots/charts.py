@@ -35,7 +35,8 @@ def value_histograms(values: Mapping[str, Mapping[str, Sequence[float]]], *, bin
 
     Args:
         values: by quantity (the label of the axis), by label of the set, its numbers. Where there are several sets the
-            last one is drawn filled and grey: the reference. bins: a panel.
+            last one is drawn filled and grey: the reference. bins: a panel, at most;
+            sets of few numbers get fewer.
 
     Raises:
         ValueError: nothing to draw, or a set without a number.
@@ -50,7 +51,8 @@ def value_histograms(values: Mapping[str, Mapping[str, Sequence[float]]], *, bin
         arrays = {label: np.asarray(v, dtype=np.float64) for label, v in sets.items()}
         everything = np.concatenate(list(arrays.values()))
         low, high = everything.min(), everything.max()
-        edges = np.linspace(low, high if high > low else low + 1, bins + 1)
+        few = 4 + int(2 * math.sqrt(min(map(len, arrays.values()))))
+        edges = np.linspace(low, high if high > low else low + 1, min(bins, few) + 1)
         for k, (label, v) in enumerate(reversed(arrays.items())):
             behind = k == 0 and len(arrays) > 1
             style: dict[str, Any] = {"histtype": "stepfilled", "color": "#c9ced6"}
