@@ -41,12 +41,12 @@ from ...core.samplers.base import Sampler
 from ..chem import parse
 from ..data.graphs import Graphs
 from ..data.molecules import from_mols
-from ..gdss.steering import choose
 from ..samples import GraphSamples, graph_samples
 from ..sizes import counts_of
+from ..steering import Steering, choose, with_reward
 from ..training import digest_of, same_training
 from .config import DiGressConfig
-from .steering import Scaffold, Steering, prepared
+from .steering import Scaffold, TokenReward
 from .training import TrainingSet, build, frequencies, objective_of, space_of
 
 __all__ = ["DiGress"]
@@ -348,7 +348,7 @@ class DiGress:
         steps = self.config.steps if steps is None else steps
         fixed = None if scaffold is None else self._scaffold(scaffold)
         counts = counts_of(self.sizes, n, nodes, seed, 0 if fixed is None else len(fixed.A))
-        hook = None if steering is None else prepared(steering, self.vocabulary, self.hydrogens, invalid)
+        hook = None if steering is None else self._hook(steering, invalid)
         walkers = 1 if hook is None else hook.group
         mask = (torch.arange(self.nodes) < counts[:, None]).repeat_interleave(walkers, 0)
         told, denoiser = self._condition(denoiser, condition, guidance_scale, n)
@@ -366,7 +366,7 @@ class DiGress:
             max_batch=None if max_batch is None else max(max_batch, walkers),
             progress=progress,
         )
-        chosen = torch.arange(n) if hook is None else choose(hook, result.state.aux, len(mask), seed)
+        chosen = torch.arange(n) if hook is None else choose(hook, result.state.aux, len(mask), seed, "digress")
         x = {name: leaf[chosen].cpu() for name, leaf in result.x.items()}
         info = {
             "model": KIND, "sampler": repr(Ancestral() if sampler is None else sampler), "steps": steps, "seed": seed,
@@ -396,6 +396,11 @@ class DiGress:
         if scale == 1.0 or told is None:
             return told, denoiser
         return told, ClassifierFree(denoiser, scale, null={"y": torch.zeros(told.shape[1])})
+
+    def _hook(self, steering: Any, invalid: float) -> Steering:
+        """The steering of the core with a reward of tokens."""
+        function = getattr(steering, "reward", None)
+        return with_reward(steering, TokenReward(function, self.vocabulary, self.hydrogens, invalid))  # type: ignore[arg-type]
 
     def _scaffold(self, scaffold: Any) -> Scaffold:
         if isinstance(scaffold, Graphs):

@@ -13,7 +13,7 @@ each other, and refuses graphs; a symmetric block of known pairs is the case in 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,18 +21,17 @@ import torch
 from torch import Tensor
 
 from ...core.hooks import Hook, Step
-from ...core.steering import SVDD, FeynmanKac
 from ..chem import molecule_of
 from ..samples import unsanitised
 
-__all__ = ["Scaffold", "Steering", "TokenReward", "prepared"]
-
-Steering = SVDD | FeynmanKac
+__all__ = ["Scaffold", "TokenReward"]
 
 
 @dataclass(frozen=True, eq=False)
 class TokenReward:
     """A reward of tokens, from one of molecules (or of adjacency matrices, where graphs are no molecules).
+
+    From step to step most predictions are the same graph again: the rewards of the last call are kept.
 
     Attributes:
         function: molecule (or (n, n) array of 0 and 1) -> number, larger is better.
@@ -44,36 +43,30 @@ class TokenReward:
     vocabulary: tuple[str, ...] | None
     hydrogens: str | None
     invalid: float
+    last: dict[bytes, float] = field(default_factory=dict, repr=False)
 
     def __call__(self, data: dict[str, Tensor], step: Step | None) -> list[float]:
         """The reward of each state, (B,)."""
         assert step is not None
         mask = step.space.spaces["A"].mask.cpu()  # type: ignore[attr-defined]
         A = data["A"].cpu()
+        X = data["X"].cpu() if "X" in data else torch.zeros_like(A[:, :, 0])
+        rows = [a[m][:, m].numpy().tobytes() + x[m].numpy().tobytes() for a, m, x in zip(A, mask, X, strict=True)]
+        now: dict[bytes, float] = {}
+        for i, key in enumerate(rows):
+            if key not in now:
+                now[key] = self.last[key] if key in self.last else self._reward(*(p[i : i + 1] for p in (A, mask, X)))
+        self.last.clear()
+        self.last.update(now)
+        return [now[key] for key in rows]
+
+    def _reward(self, A: Tensor, mask: Tensor, X: Tensor) -> float:
+        """The reward of one graph, (1, N, N), (1, N), (1, N)."""
         if self.hydrogens is None or self.vocabulary is None:
-            sizes = mask.sum(1).tolist()
-            return [float(self.function(np.asarray(a[:n, :n]))) for a, n in zip(A.numpy(), sizes, strict=True)]
-        mols = [molecule_of(m).mol for m in unsanitised(A, mask, data["X"].cpu(), self.vocabulary, self.hydrogens)]
-        return [self.invalid if mol is None else float(self.function(mol)) for mol in mols]
-
-
-def prepared(steering: Any, vocabulary: tuple[str, ...] | None, hydrogens: str | None, invalid: float) -> Steering:
-    """The hook that a run takes, of one whose reward is a function of molecules.
-
-    Raises:
-        TypeError: neither `SVDD` nor `FeynmanKac`.
-        ValueError: a learned value.
-    """
-    if not isinstance(steering, SVDD | FeynmanKac):
-        raise TypeError(
-            f"steering must be core.steering.SVDD(reward, ...) or FeynmanKac(reward, walkers, ...), got {steering!r}"
-        )
-    if isinstance(steering, SVDD) and steering.value is not None:
-        raise ValueError("a learned value sees states, not molecules: use core.steering.svdd on the model's denoiser")
-    reward = TokenReward(steering.reward, vocabulary, hydrogens, invalid)  # type: ignore[arg-type]
-    if isinstance(steering, FeynmanKac):
-        return replace(steering, reward=reward, final="weights")  # one walker a group is chosen at the end
-    return replace(steering, reward=reward)
+            n = int(mask.sum())
+            return float(self.function(np.asarray(A[0, :n, :n])))
+        mol = molecule_of(unsanitised(A, mask, X, self.vocabulary, self.hydrogens)[0]).mol
+        return self.invalid if mol is None else float(self.function(mol))
 
 
 @dataclass(frozen=True, eq=False)

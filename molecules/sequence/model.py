@@ -47,12 +47,12 @@ from ...core.sample import sample
 from ...core.samplers.base import Sampler
 from ...core.spaces import Masked as Padded
 from ..data.sequences import ALPHABETS, Sequences
-from ..gdss.steering import choose
 from ..sizes import counts_of
+from ..steering import Steering, choose
 from ..training import same_training
 from .config import SequenceConfig
 from .samples import SequenceSamples
-from .steering import Steering, prepared, template_tokens
+from .steering import prepared, template_tokens
 from .training import EnergyLoss, TrainingSet, build, build_energy, digest_of, objective
 
 __all__ = ["MaskedSequence"]
@@ -392,7 +392,7 @@ class MaskedSequence:
             max_batch=None if max_batch is None else max(max_batch, walkers),
             progress=progress,
         )
-        chosen = torch.arange(n) if hook is None else choose(hook, result.state.aux, len(wide), seed)
+        chosen = torch.arange(n) if hook is None else choose(hook, result.state.aux, len(wide), seed, "sequence")
         sequences = Sequences(result.x[chosen].cpu(), mask, self.alphabet, tuple(range(n)), {})
         info = {
             "model": KIND, "sampler": repr(method), "steps": steps, "seed": seed,

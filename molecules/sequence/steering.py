@@ -12,11 +12,9 @@ from torch import Tensor
 
 from ...core.discrete import OverDraws
 from ...core.hooks import Step
-from ...core.steering import SVDD, FeynmanKac
+from ..steering import Steering, with_reward
 
-__all__ = ["FREE", "Steering", "StringReward", "prepared", "template_tokens"]
-
-Steering = SVDD | FeynmanKac
+__all__ = ["FREE", "StringReward", "prepared", "template_tokens"]
 
 FREE = "."
 """The sign of a place in a template that is not given."""
@@ -51,19 +49,10 @@ def prepared(steering: Any, alphabet: str) -> Steering:
         TypeError: neither `SVDD` nor `FeynmanKac`.
         ValueError: a learned value.
     """
-    if not isinstance(steering, SVDD | FeynmanKac):
-        raise TypeError(
-            f"steering must be core.steering.SVDD(reward, ...) or FeynmanKac(reward, walkers, ...), got {steering!r}"
-        )
-    if isinstance(steering, SVDD) and steering.value is not None:
-        raise ValueError("a learned value sees tokens, not strings: use core.steering.svdd on the model's denoiser")
-    given: Any = steering.reward
-    reward: Any = StringReward(given.reward if isinstance(given, OverDraws) else given, alphabet)
-    if isinstance(given, OverDraws):
-        reward = replace(given, reward=reward)
-    if isinstance(steering, FeynmanKac):
-        return replace(steering, reward=reward, final="weights")  # one walker a group is chosen at the end
-    return replace(steering, reward=reward)
+    given: Any = getattr(steering, "reward", None)
+    inner: Any = given.reward if isinstance(given, OverDraws) else given
+    reward: Any = StringReward(inner, alphabet)
+    return with_reward(steering, replace(given, reward=reward) if isinstance(given, OverDraws) else reward)
 
 
 def template_tokens(template: str | Sequence[str], n: int, alphabet: str, most: int) -> tuple[Tensor, Tensor, Tensor]:
