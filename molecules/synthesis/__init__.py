@@ -12,7 +12,7 @@ trains the one-step model on what the searches find.
 from .config import PDVNConfig, PolicyConfig
 from .generate import Candidates, generate_and_plan
 from .inventory import Inventory
-from .pdvn import PDVNResult, Round, pdvn_train
+from .pdvn import PDVNResult, Round, imitate, pdvn_train
 from .plan import Plan, Plans, plan
 from .policy import Suggestion, TemplatePolicy
 from .routes import Made, Route, Step
@@ -40,6 +40,7 @@ __all__ = [
     "apply",
     "extract",
     "generate_and_plan",
+    "imitate",
     "pdvn_train",
     "plan",
     "recovery",

@@ -54,7 +54,7 @@ from .plan import _bar, _target, random_of
 from .policy import TemplatePolicy
 from .values import DualValues
 
-__all__ = ["PDVNResult", "Round", "merged", "pdvn_train"]
+__all__ = ["PDVNResult", "Round", "imitate", "merged", "pdvn_train"]
 
 
 @dataclass(frozen=True)
@@ -228,21 +228,21 @@ def _update(
 ) -> Round:
     found = merged(searches)
     solved = [m for m in found if m["cost"] is not None]
+    pairs = [(m["smiles"], template) for m in solved for template in m["templates"]]
     data = {
         "syn": (values.network["syn"], _syn_loss, _targets(values, found, "syn")),
         "cost": (values.network["cost"], _cost_loss, _targets(values, solved, "cost")),
-        "policy": (policy.network, _choice_loss, _choices(policy, solved)),
+        "policy": (policy.network, _choice_loss, _choices(policy, pairs)),
     }
     losses = {}
-    for place, (name, (network, loss, arrays)) in enumerate(data.items()):
+    for name, (network, loss, arrays) in data.items():
         if arrays is not None:
             out = None if folder is None else folder / "training" / name
-            losses[name] = _train(network, loss, arrays, c, seed + 3 * number + place, out, progress)
-    pairs = data["policy"][2]
+            losses[name] = _train(network, loss, arrays, c, seed + number, out, progress)
     hits = sum(one["solved"] for one in searches)
     score = share("solved", hits, len(searches), f"targets with a route within {c.simulations} walks of PDVN")
     calls = sum(one["calls"] for one in searches)
-    return Round(score, calls, len(found), len(solved), 0 if pairs is None else len(pairs), losses)
+    return Round(score, calls, len(found), len(solved), len(pairs), losses)
 
 
 def _targets(values: DualValues, molecules: list[dict[str, Any]], which: str) -> Arrays | None:
@@ -252,16 +252,44 @@ def _targets(values: DualValues, molecules: list[dict[str, Any]], which: str) ->
     return Arrays(x=fingerprints([m["smiles"] for m in molecules], values.config), y=y)
 
 
-def _choices(policy: TemplatePolicy, solved: list[dict[str, Any]]) -> Arrays | None:
-    """Fingerprints, candidates, and the place of the taught template among them."""
+def _choices(policy: TemplatePolicy, pairs: Sequence[tuple[str, str]]) -> Arrays | None:
+    """Fingerprints, candidates, and the place of the taught template among them; without pairs where it is none."""
     assert policy.templates is not None
     index = {s: i for i, s in enumerate(policy.templates.smarts)}
-    pairs = [(m["smiles"], index[t]) for m in solved for t in m["templates"]]
-    if not pairs:
+    known = [(smiles, index[template]) for smiles, template in pairs if template in index]
+    if not known:
         return None
-    best = torch.cat([policy.candidates([smiles])[0] for smiles, _ in pairs])
-    hit = best == torch.tensor([t for _, t in pairs])[:, None]
-    return Arrays(x=fingerprints([s for s, _ in pairs], policy.config), best=best, y=hit.float().argmax(-1))
+    best = torch.cat([policy.candidates([smiles])[0] for smiles, _ in known])
+    hit = best == torch.tensor([number for _, number in known])[:, None]
+    kept = hit.any(-1)
+    if not kept.any():
+        return None
+    x = fingerprints([smiles for smiles, _ in known], policy.config)
+    return Arrays(x=x[kept], best=best[kept], y=hit[kept].float().argmax(-1))
+
+
+def imitate(
+    policy: TemplatePolicy, pairs: Sequence[tuple[str, str]], config: PDVNConfig | None = None, *, seed: int = 0
+) -> TemplatePolicy:
+    """The policy half of an update alone: a copy of ``policy`` whose choice is trained on given pairs.
+
+    Args:
+        pairs: (SMILES, template); pairs whose template is not among the molecule's candidates are left out.
+        config: epochs, batch_size, lr and grad_clip count.
+        seed: of the order.
+
+    Raises:
+        ValueError: no pair is left.
+    """
+    new = policy.copy()
+    if new.network is None:
+        raise RuntimeError("the policy is not trained: call fit(reactions), or TemplatePolicy.load(folder)")
+    new.network.split()
+    data = _choices(new, pairs)
+    if data is None:
+        raise ValueError(f"none of the {len(pairs)} pairs has a template among the candidates of its molecule")
+    _train(new.network, _choice_loss, data, config or PDVNConfig(), seed, None, False)
+    return new
 
 
 def _syn_loss(learner: Any, batch: dict[str, Tensor], keys: Any, training: bool = True) -> Tensor:
@@ -307,7 +335,7 @@ def _train(
         seed=seed,
         out=out,
         resume=out is not None,
-        log_every=max(1, min(50, steps)),
+        log_every=1,
         progress=progress,
         accelerator="cpu",
     )

@@ -37,7 +37,7 @@ from ..training import same_training
 from . import extras
 from .config import PolicyConfig
 from .networks import Arrays, Branches, Learner, fingerprints
-from .templates import Extraction, Product, Templates, extract
+from .templates import Extraction, Product, Templates, extract, key_of
 
 __all__ = ["Suggestion", "TemplatePolicy"]
 
@@ -204,11 +204,12 @@ class TemplatePolicy:
         if len(products) != len(data.labels):
             raise ValueError(f"{len(products)} products for {len(data.labels)} reactions")
         assert self.templates is not None
-        index = {s: i for i, s in enumerate(self.templates.smarts)}
+        index = {key_of(s): i for i, s in enumerate(self.templates.smarts)}
+        places = [index.get(key_of(s)) for s in data.templates.smarts]
         found = [
-            (product, index[data.templates.smarts[label]])
+            (product, place)
             for product, label in zip(products, data.labels, strict=True)
-            if label is not None and data.templates.smarts[label] in index
+            if label is not None and (place := places[label]) is not None
         ]
         if not found:
             raise ValueError("none of these reactions has one of the model's templates: there is nothing to train on")

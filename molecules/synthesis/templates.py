@@ -10,9 +10,10 @@ extraction and application", 2019, https://doi.org/10.1021/acs.jcim.9b00286):
   that the centre touches (acids, amides, boronic acids, Boc, tosyl, ...); the atoms so added are generalised;
 - the side of the product holds the same mapped atoms and no more.
 
-Atoms on one side only then lose their map numbers, and the others are numbered by their order: two reactions that
-break the same bonds in the same surroundings give the same string, and are one template with a count. (rdchiral needs
-that, too: with recent versions of RDKit it fails on templates whose leaving groups are numbered.)
+Atoms on one side only then lose their map numbers, and the others are numbered by their order. (rdchiral needs that:
+with recent versions of RDKit it fails on templates whose leaving groups are numbered.) The order of atoms in such a
+string still depends on the numbers in the reaction, so templates are compared by :func:`key_of`, which does not: two
+reactions that break the same bonds in the same surroundings are one template with a count.
 
 :func:`apply` gives the sets of reactants of a product, stereo respected. The test of a template is whether it finds the
 reactants of its own reaction: :func:`recovery`.
@@ -41,7 +42,17 @@ from ..data.reactions import Reaction
 from ..metrics.uncertainty import share
 from . import extras
 
-__all__ = ["RADIUS", "Extraction", "TemplateError", "Templates", "apply", "extract", "recovery", "template_of"]
+__all__ = [
+    "RADIUS",
+    "Extraction",
+    "TemplateError",
+    "Templates",
+    "apply",
+    "extract",
+    "key_of",
+    "recovery",
+    "template_of",
+]
 
 RADIUS = 1
 """Bonds by which the reaction centre is widened on the side of the reactants; fixed by rdchiral's extractor."""
@@ -188,6 +199,38 @@ def _canonical(smarts: str) -> str:
     return _MAP.sub(renumbered, smarts)
 
 
+@lru_cache(maxsize=50_000)
+def key_of(smarts: str) -> str:
+    """A text that is the same for templates that differ in the order of atoms and in map numbers alone.
+
+    Both sides are written as one graph, in which mapped atoms are joined by a bond of its own kind; its canonical
+    SMILES is the key. Stereo marks of SMARTS depend on the order of atoms: a template with such is its own key.
+    """
+    if any(mark in smarts for mark in "@/\\"):
+        return smarts
+    Chem = chem()
+    graph, atoms, bonds = Chem.RWMol(), [], []
+    pairs: dict[int, list[int]] = {}
+    for side, text in zip("<>", smarts.split(">>"), strict=True):
+        part, offset = Chem.MolFromSmarts(text), graph.GetNumAtoms()
+        for atom in part.GetAtoms():
+            place = graph.AddAtom(Chem.Atom(0))
+            atoms.append(side + _MAP.sub("]", atom.GetSmarts()))
+            if atom.GetAtomMapNum():
+                pairs.setdefault(atom.GetAtomMapNum(), []).append(place)
+        for bond in part.GetBonds():
+            graph.AddBond(offset + bond.GetBeginAtomIdx(), offset + bond.GetEndAtomIdx(), Chem.BondType.SINGLE)
+            bonds.append(bond.GetSmarts() or "-")
+    for pair in pairs.values():
+        if len(pair) == 2:
+            graph.AddBond(*pair, Chem.BondType.SINGLE)
+            bonds.append("^")
+    whole = graph.GetMol()
+    Chem.FastFindRings(whole)
+    every = list(range(len(atoms)))
+    return str(Chem.MolFragmentToSmiles(whole, every, atomSymbols=atoms, bondSymbols=bonds, allBondsExplicit=True))
+
+
 def check(smarts: str) -> None:
     """Raise `TemplateError` for a string that rdchiral cannot use as a template."""
     sides = smarts.split(">>") if isinstance(smarts, str) else []
@@ -221,6 +264,7 @@ def extract(reactions: Sequence[Reaction | str], min_count: int = 1) -> Extracti
         except TemplateError as error:
             found.append(None)
             why.append((row, str(error)))
+    found = _merged(found)
     counts = Counter(s for s in found if s is not None)
     kept = sorted((s for s, c in counts.items() if c >= min_count), key=lambda s: (-counts[s], s))
     index = {s: i for i, s in enumerate(kept)}
@@ -233,6 +277,15 @@ def extract(reactions: Sequence[Reaction | str], min_count: int = 1) -> Extracti
     failed = tuple(Skipped(f"reaction {row + 1}", reason) for row, reason in sorted(why))
     labels = tuple(None if s is None else index.get(s) for s in found)
     return Extraction(Templates(tuple(kept), tuple(counts[s] for s in kept)), labels, failures, failed)
+
+
+def _merged(found: list[str | None]) -> list[str | None]:
+    """Templates of one key as one string: the most frequent, of equally frequent ones the first in the alphabet."""
+    counts = Counter(s for s in found if s is not None)
+    name: dict[str, str] = {}
+    for smarts in sorted(counts, key=lambda s: (-counts[s], s)):
+        name.setdefault(key_of(smarts), smarts)
+    return [None if s is None else name[key_of(s)] for s in found]
 
 
 # --------------------------------------------------------------------------------------------------------------------

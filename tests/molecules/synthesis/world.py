@@ -12,7 +12,7 @@ from scidiffuse.molecules.synthesis.policy import build
 CHLORIDE = "[C:1](=[O:2])-[N:3]>>Cl-[C:1]=[O:2].[N:3]"
 AMIDE = "[C:1](=[O:2])-[N:3]>>O-[C:1]=[O:2].[N:3]"
 ESTER = "[C:1](=[O:2])-[O:3]-[C:4]>>O-[C:1]=[O:2].[O:3]-[C:4]"
-TARGET = "CC(=O)NCCOC(=O)CC"  # an amide of acetic acid and an ester of propionic acid, on ethanolamine
+TARGET = "CCC(=O)OCCNC(C)=O"  # an amide of acetic acid and an ester of propionic acid, on ethanolamine
 STOCK = ("CC(=O)O", "CCC(=O)O", "NCCO")
 
 
@@ -21,8 +21,7 @@ def policy(weights=(0.6, 0.3, 0.1), templates=(CHLORIDE, AMIDE, ESTER), **change
     model = sy.TemplatePolicy.for_dataset(sy.Templates(templates, (1,) * len(templates)), "toy", **changes)
     model.network = build(model.config, len(templates), 0)
     with torch.no_grad():
-        for parameter in model.network.parameters():
-            parameter.zero_()
+        model.network.proposal[-1].weight.zero_()
         model.network.proposal[-1].bias.copy_(torch.tensor(weights).log())
     model.network.eval().requires_grad_(False)
     return model
