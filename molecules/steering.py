@@ -22,8 +22,8 @@ __all__ = ["Steering", "choose", "with_reward"]
 Steering = SVDD | FeynmanKac
 
 
-def with_reward(steering: Any, reward: Callable[..., Any]) -> Steering:
-    """The hook that a run takes: `steering` with a reward of states.
+def with_reward(steering: Any, wrap: Callable[[Any], Any]) -> Steering:
+    """The hook that a run takes: `steering` with a reward of states, which `wrap` makes of its own one of molecules.
 
     Raises:
         TypeError: neither `SVDD` nor `FeynmanKac`.
@@ -35,6 +35,7 @@ def with_reward(steering: Any, reward: Callable[..., Any]) -> Steering:
         )
     if isinstance(steering, SVDD) and steering.value is not None:
         raise ValueError("a learned value sees states, not molecules: use core.steering.svdd on the model's denoiser")
+    reward = wrap(steering.reward)
     if isinstance(steering, FeynmanKac):
         return replace(steering, reward=reward, final="weights")  # one walker a group is chosen by `choose`
     return replace(steering, reward=reward)

@@ -76,7 +76,7 @@ class AtomModel:
 
         Args:
             atoms: what it will be trained on: fixes the elements and the largest number of atoms.
-            preset: "qm9", the published settings (where None), or "small" for CPUs.
+            preset: "qm9", the published settings (where None); "small" and "tiny" for CPUs.
             changes: settings that differ.
 
         Raises:
@@ -255,7 +255,7 @@ class AtomModel:
         grid = times_of(denoiser.schedule, steps)  # type: ignore[arg-type]
         asked = self.conditioning.asked(properties, counts, seed)
         method = DDPM() if sampler is None else sampler
-        hook = None if steering is None else with_reward(steering, AtomReward(steering.reward, features, invalid))
+        hook = None if steering is None else with_reward(steering, lambda f: AtomReward(f, features, invalid))
         walkers = 1 if hook is None else hook.group
         mask = (torch.arange(int(counts.max())) < counts[:, None]).repeat_interleave(walkers, 0)
         condition: dict[str, Any] = {"atoms": mask}

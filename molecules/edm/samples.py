@@ -15,6 +15,7 @@ from ..chem import build, canonical
 from ..data.atoms import Atoms
 from ..data.extras import chem, quiet
 from ..metrics.stability import VALENCES, bond_orders, stability
+from ..metrics.uncertainty import share
 from ..metrics.validity import uniqueness, validity
 
 __all__ = ["AtomSamples", "molecules_in"]
@@ -56,7 +57,8 @@ class AtomSamples:
         mols: for each the molecule of these bonds, sanitised, all hydrogens atoms, with a conformer; None where RDKit
             refuses. None of all where bond lengths of an element are not known.
         smiles: canonical SMILES without hydrogens, of several fragments with dots; None as ``mols``.
-        report: atom and molecule stability (EDM), valid, unique, by name.
+        report: atom and molecule stability (EDM), valid, connected, unique, by name. A heap of atoms too far apart for
+            any bond is valid, too: stability and connectedness say more.
         info: model, sampler, steps, seed, network calls, properties, guidance, steering.
         x, h, mask: the samples as they were sampled, (n, N, 3), (n, N, F), (n, N).
         records: what steering recorded.
@@ -92,6 +94,8 @@ class AtomSamples:
                 smiles = [None if mol is None else canonical(chem().RemoveHs(mol)) for mol in mols]
             report = stability(atoms.numbers.numpy(), atoms.positions.numpy(), atoms.mask.numpy())
             report["valid_rdkit"] = validity(smiles)
+            whole = sum(s is not None and "." not in s for s in smiles)
+            report["connected"] = share("connected", whole, len(smiles), "sanitises, in one piece")
             if any(smiles):
                 unique = uniqueness(smiles)
                 report[unique.name] = unique
