@@ -132,7 +132,8 @@ def demo(folder: Path, model_folder: Path | None = None) -> Section:
     q, b, u = (score.value for score in found.values())
     summary = (
         "GDSS (Jo, Lee and Hwang, 2022) draws the atoms and the bonds of a molecule by one joint diffusion. The "
-        f"weights that ship are small; {SAMPLES} molecules were drawn just now, in {STEPS} steps of one network call each.\n\n"
+        f"weights that ship are small; {SAMPLES} molecules were drawn just now, in {STEPS} steps of one network call "
+        "each.\n\n"
         f"Valid without any correction: {_percent(scores['valid_uncorrected_gdss'])}; bonds of the others are lowered "
         "by the published protocol until no atom is above its valence, and the fragment of the longest SMILES is "
         f"kept. Different from each other: {_percent(scores['unique_all'])}"

@@ -72,7 +72,7 @@ def convert(
     """Convert between formats, and say what was changed and dropped.
 
     SMILES and bonds become graphs (.npz) or SMILES (.smi, .csv) by the policy of standardisation; geometries stay as
-    they are. Of an .xyz without bonds SMILES are perceived from the distances.
+    they are. Where an .xyz has no bonds and the other format needs them, RDKit perceives them from the distances.
 
     \b
       scidiffuse molecules convert mine.csv clean.smi --fragments largest \\
@@ -80,6 +80,8 @@ def convert(
       scidiffuse molecules convert clean.smi start.sdf --embed
     """
     with told():
+        from ..data import Atoms
+
         to = suffix_of(target)
         if to not in (*TABLES[:3], ".npz", *SDF[:2], *XYZ, *FASTA):
             raise ValueError(f"cannot tell the format of {target.name}: .smi, .csv, .npz, .sdf, .xyz or .fasta")
@@ -104,9 +106,32 @@ def convert(
             if units and suffix_of(source) not in XYZ:
                 raise ValueError("--units is of coordinates, which are not looked at here")
             data = _graphs(source, reading, bonds, given(units=units))
-        count = _write(data, target, to, embed, seed)
+        ready = _perceived(data) if to in SDF and isinstance(data, Atoms) else data
+        count = _write(ready, target, to, embed, seed)
         more = "" if count == len(data) else f", {len(data) - count} dropped (no molecule could be made of them)"
         typer.echo(f"wrote {count} entries to {target}{more}")
+
+
+def _perceived(atoms: Any) -> Any:
+    """Geometries with the bonds that RDKit perceives; those in which it finds no molecule are left out and named."""
+    from ..data import Atoms
+
+    if atoms.bonds is not None:
+        return atoms
+    mols = atoms.to_mols(bonds="perceive")
+    kept = [i for i, mol in enumerate(mols) if mol is not None]
+    _name_lost([atoms.ids[i] for i, mol in enumerate(mols) if mol is None], len(mols))
+    if not kept:
+        raise ValueError("no molecule could be perceived from the distances; is the total charge 0?")
+    properties = {k: v[kept].numpy() for k, v in atoms.properties.items()}
+    ids = [atoms.ids[i] for i in kept]
+    return Atoms.from_mols([mols[i] for i in kept], ids=ids, properties=properties, units="angstrom")
+
+
+def _name_lost(ids: list[Any], of: int) -> None:
+    if ids:
+        first = ", ".join(map(str, ids[:10]))
+        typer.echo(f"warning: no bonds could be perceived in {len(ids)} of {of}: {first}", err=True)
 
 
 def _keeps_geometry(source: str, to: str, bonds: bool) -> bool:
@@ -134,11 +159,7 @@ def _graphs(source: str, reading: dict[str, Any], bonds: dict[str, Any], units: 
 
     smiles = [None if m is None else canonical(chem().RemoveHs(m)) for m in mols]
     kept = [i for i, s in enumerate(smiles) if s]
-    if len(kept) < len(smiles):
-        gone = [str(atoms.ids[i]) for i, s in enumerate(smiles) if not s]
-        typer.echo(
-            f"warning: no bonds could be perceived in {len(gone)} of {len(smiles)}: {', '.join(gone[:10])}", err=True
-        )
+    _name_lost([atoms.ids[i] for i, s in enumerate(smiles) if not s], len(smiles))
     if not kept:
         raise ValueError(f"{source}: no molecule could be perceived from the distances; is the total charge 0?")
     table = SmilesTable(

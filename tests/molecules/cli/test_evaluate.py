@@ -1,0 +1,90 @@
+"""Scores of files: closed forms, every kind of file, what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from scidiffuse import molecules as mo
+
+
+def test_shares_of_a_file_of_smiles_by_hand(tmp_path, call):
+    (tmp_path / "s.smi").write_text("CCO\nOCC\nC1CC\nCCC\nCCN\n")  # 4 valid of 5, 3 different, 1 of them known
+    (tmp_path / "t.csv").write_text("smiles\nC(O)C\nC=O\n")
+    text = call("evaluate", tmp_path / "s.smi", "--train", tmp_path / "t.csv", "--out", tmp_path / "e")
+    report = json.loads((tmp_path / "e" / "report.json").read_text())
+    values = {name: score["value"] for name, score in report["scores"].items()}
+    expected = {"valid_rdkit": 4 / 5, "unique_all": 3 / 4, "novel": 2 / 3, "valid_unique_novel": 2 / 5}
+    assert values == pytest.approx(expected)
+    assert report["invalid"] == ["entry 3: 'C1CC'"] and "1 of 5 are no molecules: entry 3: 'C1CC'" in text
+    assert (tmp_path / "e" / "molecules.png").is_file() and (tmp_path / "e" / "properties.png").is_file()
+    assert "novel" not in call("evaluate", tmp_path / "s.smi")  # without --train the basic suite leaves it out
+
+
+def test_graphs_against_themselves_have_no_distance(tmp_path, call):
+    some = mo.load("community_small")[:6]
+    path = some.save(tmp_path / "g.npz")
+    for kernel in ("emd", "tv"):
+        call("evaluate", path, "--reference", path, "--kernel", kernel, "--out", tmp_path / kernel, "--draw", 4)
+        scores = json.loads((tmp_path / kernel / "report.json").read_text())["scores"]
+        assert set(scores) == {f"mmd_{d}_{kernel}" for d in ("degree", "clustering", "orbit", "spectral")}
+        assert all(abs(s["value"]) < 1e-9 for s in scores.values())
+    assert (tmp_path / "emd" / "mmd.png").is_file() and (tmp_path / "emd" / "graphs.png").is_file()
+
+
+def methane(stretch):
+    directions = np.array([[0, 0, 0], [1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / np.sqrt(3)
+    return directions * 1.09 * stretch
+
+
+def test_geometries_by_hand(tmp_path, call):
+    positions = torch.tensor(np.stack([methane(1.0), methane(1.0), methane(1.3)]), dtype=torch.float32)
+    numbers = torch.tensor([[6, 1, 1, 1, 1]] * 3, dtype=torch.uint8)
+    atoms = mo.Atoms(positions, numbers, torch.zeros(3, 5, dtype=torch.int8), torch.ones(3, 5, dtype=torch.bool))
+    path = atoms.to_xyz(tmp_path / "m.xyz")
+    (tmp_path / "t.smi").write_text("C\n")
+    call("evaluate", path, "--train", tmp_path / "t.smi", "--out", tmp_path / "e")
+    scores = json.loads((tmp_path / "e" / "report.json").read_text())["scores"]
+    assert scores["molecule_stability_edm"]["value"] == pytest.approx(2 / 3)  # no bond is as long as 1.42 Å
+    assert scores["atom_stability_edm"]["value"] == pytest.approx(2 / 3)
+    assert (scores["novel"]["n"], scores["novel"]["value"]) == (2, 0.5)  # methane is known, loose atoms are not
+    assert (tmp_path / "e" / "geometries.png").is_file()
+
+
+def test_sequences_by_hand(tmp_path, call):
+    (tmp_path / "a.fasta").write_text(">1\nACGTTT\n>2\nACGTTT\n>3\nAACCGG\n")
+    (tmp_path / "b.fasta").write_text(">1\nAACCGG\n>2\nTTTTAA\n")
+    words = ["--train", tmp_path / "b.fasta", "--reference", tmp_path / "a.fasta", "--kmer", 2]
+    call("evaluate", tmp_path / "a.fasta", *words, "--out", tmp_path / "e")
+    scores = json.loads((tmp_path / "e" / "report.json").read_text())["scores"]
+    assert scores["unique_sequences"]["value"] == pytest.approx(2 / 3)
+    assert scores["novel_sequences"]["value"] == pytest.approx(1 / 2)
+    assert scores["kmer2_pearson"]["value"] == pytest.approx(1.0)
+    assert (tmp_path / "e" / "logo.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["none.smi"], "no file none.smi"),
+        (["none.abc"], "is no file of molecules, graphs or sequences"),
+        (["s.smi", "--suite", "moses"], "without --train: give it"),
+        (["s.smi", "--posebusters"], "--posebusters is not for a file of smiles"),
+        (["s.smi", "--alphabet", "dna"], "--alphabet is not for a file of smiles"),
+        (["g.npz"], "graphs are scored by comparison: give --reference"),
+        (["g.npz", "--reference", "g.npz", "--train", "s.smi"], "--train is not for a file of graphs"),
+        (["s.smi", "--train", "bad.smi"], "none of the 1 training molecules can be read"),
+        (["bad.smi"], "none of the 1 molecules is valid"),
+    ],
+)
+def test_bad_input_ends_with_one_line(words, says, tmp_path, call, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s.smi").write_text("CCO\n")
+    (tmp_path / "bad.smi").write_text("C1CC\n")
+    mo.load("community_small")[:2].save(tmp_path / "g.npz")
+    text = call("evaluate", *words, code=2)
+    lines = text.strip().splitlines()
+    assert says in text and lines[-1].startswith("error: ")

@@ -1,0 +1,70 @@
+"""What words on the command line mean."""
+
+from __future__ import annotations
+
+import pytest
+
+from scidiffuse import molecules as mo
+from scidiffuse.core.samplers import DDIM
+from scidiffuse.molecules.cli.messages import in_flags
+from scidiffuse.molecules.cli.options import condition_of, read, sampler_of, settings_of, strings_of, suffix_of
+
+
+def test_settings_are_literals_or_text():
+    words = ["ema=0.99", "sampler=s4", "x-process=('VE', 0.1, 1.0)", "val=None", "name=a=b"]
+    expected = {"ema": 0.99, "sampler": "s4", "x_process": ("VE", 0.1, 1.0), "val": None, "name": "a=b"}
+    assert settings_of(words) == expected and settings_of(None) == {}
+    for bad in ("ema", "=3", "1x=3"):
+        with pytest.raises(ValueError, match="expected key=value"):
+            settings_of([bad])
+    with pytest.raises(ValueError, match="--set a is given twice"):
+        settings_of(["a=1", "a=2"])
+
+
+def test_conditions_take_the_names_of_the_system():
+    def one(n, *, condition=None, guidance_scale=1.0): ...
+    def other(n, *, properties=None, guidance=None): ...
+    def none(n): ...
+
+    assert condition_of(one, ["mu=2.5"], 3.0) == {"condition": {"mu": 2.5}, "guidance_scale": 3.0}
+    assert condition_of(other, ["mu=2.5", "gap=1"], 3.0) == {"properties": {"mu": 2.5, "gap": 1}, "guidance": 3.0}
+    assert condition_of(none, None, None) == {}
+    with pytest.raises(ValueError, match="this system has no --condition"):
+        condition_of(none, ["mu=2.5"], None)
+    with pytest.raises(ValueError, match="--condition mu=high: expected a number"):
+        condition_of(one, ["mu=high"], None)
+
+
+def test_samplers_by_the_systems_name_or_as_in_python():
+    def own(n, *, sampler: str | None = None): ...
+    def core(n, *, sampler: DDIM | None = None): ...
+
+    assert sampler_of(own, "s4") == "s4" and sampler_of(own, None) is None
+    assert sampler_of(core, "DDIM(eta=0.5)") == DDIM(eta=0.5) == sampler_of(own, "DDIM(eta=0.5)")
+    with pytest.raises(ValueError, match="--sampler: got 's4', expected one of"):
+        sampler_of(core, "s4")
+
+
+def test_suffixes():
+    assert [suffix_of(n) for n in ("a/b.SDF.gz", "x.smi", "qm9")] == [".sdf", ".smi", ".qm9"]
+
+
+def test_data_of_another_kind_are_refused(tmp_path):
+    graphs = mo.load("community_small")[:3]
+    path = str(graphs.save(tmp_path / "g.npz"))
+    assert len(read(path, "graphs")) == 3 and len(read(path, "graphs", limit=2)) == 2
+    with pytest.raises(ValueError, match="holds Graphs, expected molecules with coordinates"):
+        read(path, "atoms")
+    with pytest.raises(ValueError, match="is read without --column"):
+        read(path, "graphs", column="smiles")
+    with pytest.raises(ValueError, match="holds no molecules"):
+        strings_of(path)
+
+
+def test_messages_speak_of_flags():
+    assert in_flags("pass resume=True, or") == "add --resume, or"
+    assert (
+        in_flags("cannot be computed without train=: pass it, or") == "cannot be computed without --train: give it, or"
+    )
+    assert in_flags("(errors='skip' leaves them out)") == "(--errors skip leaves them out)"
+    assert in_flags("up to max_steps=2: ask") == "up to --max-steps 2: ask"

@@ -1,0 +1,74 @@
+"""Planning from the command line, in a world of one reaction."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+pytest.importorskip("syntheseus")
+pytest.importorskip("rdchiral")
+
+from scidiffuse import molecules as mo
+
+#: Amides of acids and amines, mapped.
+REACTIONS = [
+    "[CH3:1][CH2:6][C:2](=[O:3])[OH:9].[NH2:4][CH2:5][CH2:7][CH3:8]"
+    ">>[CH3:1][CH2:6][C:2](=[O:3])[NH:4][CH2:5][CH2:7][CH3:8]",
+    "[CH3:8][CH2:1][CH2:6][C:2](=[O:3])[OH:9].[NH2:4][CH2:5][CH3:7]"
+    ">>[CH3:8][CH2:1][CH2:6][C:2](=[O:3])[NH:4][CH2:5][CH3:7]",
+]
+TARGET = "CCNC(=O)CC"
+
+
+@pytest.fixture
+def world(tmp_path):
+    with (tmp_path / "reactions.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["rxn_smiles"], *([r] for r in REACTIONS)])
+    (tmp_path / "stock.smi").write_text("CCC(=O)O acid\nCCN amine\n")
+    return tmp_path
+
+
+def test_a_policy_is_learned_and_finds_the_route_that_there_is(world, call):
+    out = world / "out"
+    words = ["--fit-templates", world / "reactions.csv", "--inventory", world / "stock.smi", "--no-progress"]
+    text = call("plan", TARGET, *words, "--epochs", 3, "--out", out)
+    routes = json.loads((out / "routes.json").read_text())
+    assert routes["plans"][0]["solved"] and routes["plans"][0]["steps"] == 1
+    rows = list(csv.DictReader((out / "plans.csv").open()))
+    assert rows[0]["smiles"] == mo.chem.canonical(TARGET) and rows[0]["solved"] == "True"
+    assert "<svg" in (out / "target-1.svg").read_text() and "solved" in text
+    assert json.loads((out / "report.json").read_text())["scores"]["solved"]["value"] == 1.0
+    # the policy that was written plans without the reactions
+    (world / "targets.smi").write_text(f"{TARGET} x\nCCCCCC y\n")
+    more = ["--policy", out / "policy", "--inventory", world / "stock.smi", "--no-progress"]
+    call("plan", world / "targets.smi", *more, "--out", world / "again")
+    plans = json.loads((world / "again" / "routes.json").read_text())["plans"]
+    assert [p["solved"] for p in plans] == [True, False]
+
+
+def test_what_can_be_bought_is_made_only_when_asked(world, call):
+    (world / "stock.smi").write_text(f"CCC(=O)O\nCCN\n{TARGET}\n")
+    words = ["--fit-templates", world / "reactions.csv", "--inventory", world / "stock.smi", "--no-progress"]
+    call("plan", TARGET, *words, "--epochs", 3, "--out", world / "a")
+    call("plan", TARGET, *words, "--epochs", 3, "--make", "--out", world / "b")
+    steps = [json.loads((world / k / "routes.json").read_text())["plans"][0]["steps"] for k in "ab"]
+    assert steps == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([TARGET], "give one of --policy, a trained one, and --fit-templates"),
+        ([TARGET, "--policy", "p"], "--inventory is missing"),
+        ([TARGET, "--fit-templates", "reactions.csv", "--algorithm", "pdvn"], "needs --values"),
+        (["none.smi", "--fit-templates", "reactions.csv"], "no file none.smi"),
+        ([TARGET, "--fit-templates", "none.csv"], "no file none.csv"),
+        ([TARGET, "--fit-templates", "sbm"], "holds Graphs, expected mapped reactions"),
+    ],
+)
+def test_bad_input_is_one_line(words, says, world, call, monkeypatch):
+    monkeypatch.chdir(world)
+    text = call("plan", *words, "--out", world / "x", "--no-progress", code=2)
+    assert says in text and text.startswith("error: ") and text.count("\n") == 1
