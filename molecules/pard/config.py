@@ -101,7 +101,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "sbm": _BASE | {"coeff_ce": 0.01, "epochs": 300, "batch_size": 24, "lr": 2e-4},
     "small": {
-        "steps": 20, "layers": 3, "hidden": 64, "edge_hidden": 24, "heads": 4, "shared": True, "epochs": 20,
+        "steps": 20, "layers": 3, "hidden": 64, "edge_hidden": 16, "heads": 4, "shared": True, "epochs": 20,
         "batch_size": 64, "lr": 2e-3, "warmup": 0.1, "ema": 0.999,
     },
 }  # fmt: skip
