@@ -399,8 +399,7 @@ class DiGress:
 
     def _hook(self, steering: Any, invalid: float) -> Steering:
         """The steering of the core with a reward of tokens."""
-        function = getattr(steering, "reward", None)
-        return with_reward(steering, TokenReward(function, self.vocabulary, self.hydrogens, invalid))  # type: ignore[arg-type]
+        return with_reward(steering, lambda f: TokenReward(f, self.vocabulary, self.hydrogens, invalid))
 
     def _scaffold(self, scaffold: Any) -> Scaffold:
         if isinstance(scaffold, Graphs):

@@ -32,7 +32,7 @@ from ..networks.graph_transformer import GraphTransformer
 from .config import DiGressConfig
 from .features import atom_table, extra_features, widths
 
-__all__ = ["GraphTokens", "TrainingSet", "build", "frequencies", "objective_of", "space_of", "tokens_of"]
+__all__ = ["GraphTokens", "TrainingSet", "build", "frequencies", "objective_of", "space_of", "tokens_of", "told"]
 
 EARLIEST = 1e-3
 

@@ -49,10 +49,13 @@ def prepared(steering: Any, alphabet: str) -> Steering:
         TypeError: neither `SVDD` nor `FeynmanKac`.
         ValueError: a learned value.
     """
-    given: Any = getattr(steering, "reward", None)
-    inner: Any = given.reward if isinstance(given, OverDraws) else given
-    reward: Any = StringReward(inner, alphabet)
-    return with_reward(steering, replace(given, reward=reward) if isinstance(given, OverDraws) else reward)
+
+    def wrap(given: Any) -> Any:
+        if isinstance(given, OverDraws):
+            return replace(given, reward=StringReward(given.reward, alphabet))  # type: ignore[arg-type]
+        return StringReward(given, alphabet)
+
+    return with_reward(steering, wrap)
 
 
 def template_tokens(template: str | Sequence[str], n: int, alphabet: str, most: int) -> tuple[Tensor, Tensor, Tensor]:
