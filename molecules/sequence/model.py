@@ -31,17 +31,7 @@ import torch
 from torch import Tensor
 
 from ...core import checkpoint
-from ...core.discrete import (
-    EDLM,
-    Ancestral,
-    Euler,
-    FirstHitting,
-    NeuralEnergy,
-    TauLeaping,
-    TokenDenoiser,
-    TokenLikelihood,
-    bits_per_token,
-)
+from ...core.discrete import EDLM, NeuralEnergy, TokenDenoiser, TokenLikelihood, bits_per_token
 from ...core.discrete import drakes as fine_tune
 from ...core.sample import sample
 from ...core.samplers.base import Sampler
@@ -52,20 +42,14 @@ from ..steering import Steering, choose
 from ..training import same_training
 from .config import SequenceConfig
 from .samples import SequenceSamples
+from .sampling import method_of
 from .steering import prepared, template_tokens
-from .training import EnergyLoss, TrainingSet, build, build_energy, digest_of, objective
+from .training import EnergyLoss, TrainingSet, build, build_energy, checked, digest_of, objective
 
 __all__ = ["MaskedSequence"]
 
 KIND = "MaskedSequence"
 ENERGY = "MaskedSequence-energy"
-
-SAMPLERS: dict[str, Callable[[], Sampler]] = {
-    "first_hitting": FirstHitting,
-    "ancestral": Ancestral,
-    "euler": Euler,
-    "tau_leaping": TauLeaping,
-}
 
 
 class MaskedSequence:
@@ -139,27 +123,7 @@ class MaskedSequence:
             TypeError: no `Sequences`.
             ValueError: none, another alphabet, longer than the model's, or without any known letter.
         """
-        if not isinstance(sequences, Sequences):
-            raise TypeError(
-                f"expected Sequences (data.read_fasta and data.from_strings make them), got {type(sequences).__name__}"
-            )
-        if len(sequences) == 0:
-            raise ValueError("there are no sequences")
-        if sequences.alphabet != self.alphabet:
-            raise ValueError(
-                f"the model's alphabet is {self.alphabet}, these sequences have {sequences.alphabet}: read them with "
-                f"alphabet={self.alphabet!r}"
-            )
-        longest = int(sequences.mask.sum(1).max())
-        if self.length and longest > self.length:
-            raise ValueError(f"the model's sequences have up to {self.length} letters, got one of {longest}: cut them")
-        blank = (~sequences.known.any(1)).nonzero().flatten().tolist()
-        if blank:
-            raise ValueError(
-                f"sequence {blank[0]} (id {sequences.ids[blank[0]]!r}) has no letter of the alphabet "
-                f"({len(blank)} such): leave it out"
-            )
-        return sequences
+        return checked(sequences, self.alphabet, self.length)
 
     def fit(
         self,
@@ -365,7 +329,7 @@ class MaskedSequence:
         denoiser = self._trained()
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise ValueError(f"the number of samples must be a positive integer, got {n!r}")
-        method, steps = self._method(sampler, steps)
+        method, steps = method_of(sampler, steps)
         mask_id = len(self.alphabet)
         if template is None:
             counts = counts_of(self.lengths, n, length, seed)
@@ -400,22 +364,6 @@ class MaskedSequence:
             "steering": None if steering is None else type(steering).__name__,
         }  # fmt: skip
         return SequenceSamples(sequences.strings(), sequences, info, result.records)
-
-    def _method(self, sampler: Any, steps: int | None) -> tuple[Sampler, int | None]:
-        if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
-            raise ValueError(f"steps must be a positive integer, got {steps!r}")
-        if not isinstance(sampler, Sampler):
-            if sampler not in SAMPLERS:
-                raise ValueError(f"sampler must be one of {', '.join(map(repr, SAMPLERS))} or a sampler of the core, got {sampler!r}")  # fmt: skip  # noqa: E501
-            sampler = SAMPLERS[sampler]()
-        if isinstance(sampler, FirstHitting):
-            if steps is not None:
-                raise ValueError(
-                    f"first-hitting has no steps, got steps={steps}: it makes a call a letter (FirstHitting(tokens=k): "
-                    'for k of them); sampler="ancestral" takes steps'
-                )
-            return sampler, None
-        return sampler, 128 if steps is None else steps
 
     def _edlm(self, candidates: int | None, window: tuple[float, float], mask: Tensor) -> EDLM | None:
         if candidates is None:

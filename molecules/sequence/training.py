@@ -31,9 +31,39 @@ from ...core.training.times import Stratified, Uniform
 from ..data.sequences import Sequences
 from .config import SequenceConfig
 
-__all__ = ["EnergyLoss", "EnergyNetwork", "TrainingSet", "build", "build_energy", "digest_of", "objective"]
+__all__ = ["EnergyLoss", "EnergyNetwork", "TrainingSet", "build", "build_energy", "checked", "digest_of", "objective"]
 
 EARLIEST = 1e-3
+
+
+def checked(sequences: Sequences, alphabet: str, length: int) -> Sequences:
+    """The sequences, if a model of `alphabet` and up to `length` letters (0: any number) can take them.
+
+    Raises:
+        TypeError: no `Sequences`.
+        ValueError: none, another alphabet, too long, or without any known letter.
+    """
+    if not isinstance(sequences, Sequences):
+        raise TypeError(
+            f"expected Sequences (data.read_fasta and data.from_strings make them), got {type(sequences).__name__}"
+        )
+    if len(sequences) == 0:
+        raise ValueError("there are no sequences")
+    if sequences.alphabet != alphabet:
+        raise ValueError(
+            f"the model's alphabet is {alphabet}, these sequences have {sequences.alphabet}: read them with "
+            f"alphabet={alphabet!r}"
+        )
+    longest = int(sequences.mask.sum(1).max())
+    if length and longest > length:
+        raise ValueError(f"the model's sequences have up to {length} letters, got one of {longest}: cut them")
+    blank = (~sequences.known.any(1)).nonzero().flatten().tolist()
+    if blank:
+        raise ValueError(
+            f"sequence {blank[0]} (id {sequences.ids[blank[0]]!r}) has no letter of the alphabet "
+            f"({len(blank)} such): leave it out"
+        )
+    return sequences
 
 
 def digest_of(sequences: Sequences) -> str:
