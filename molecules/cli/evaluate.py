@@ -19,6 +19,7 @@ from .options import (
     Units,
     folder_of,
     given,
+    known_of,
     read,
     strings_of,
 )
@@ -128,7 +129,7 @@ def _molecules(
         names = [n for n in names if suite != "basic" or n not in ("novel", "valid_unique_novel")]
     return metrics.evaluate(
         smiles,
-        train=None if train is None else strings_of(train),
+        train=None if train is None else known_of(train, smiles),  # type: ignore[arg-type]
         reference=None if reference is None else strings_of(reference),
         suite=names,
         allow_small=allow_small,
@@ -167,7 +168,8 @@ def _geometries(
     with_none = [None if m is None else canonical(chem().RemoveHs(m)) for m in mols]
     names = ["valid_rdkit"] + (["unique_all"] if any(with_none) else [])
     names += ["novel", "valid_unique_novel"] if train is not None and any(with_none) else []
-    scores |= metrics.evaluate(with_none, train=None if train is None else strings_of(train), suite=names)
+    known: Any = None if train is None else known_of(train, with_none)
+    scores |= metrics.evaluate(with_none, train=known, suite=names)
     if poses:
         scores |= metrics.posebusters(mols)
     if strain:

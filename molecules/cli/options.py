@@ -17,6 +17,7 @@ __all__ = [
     "condition_of",
     "folder_of",
     "given",
+    "known_of",
     "load",
     "policy_of",
     "read",
@@ -88,6 +89,7 @@ Draw = Annotated[int, typer.Option(help="How many samples to draw in pictures; 0
 TABLES = (".csv", ".tsv", ".smi", ".smiles", ".txt")
 SDF = (".sdf", ".sd", ".mol")
 XYZ = (".xyz", ".extxyz")
+STEREO = ("@", "/", "\\")
 FASTA = (".fa", ".fasta", ".fna", ".faa")
 
 
@@ -290,26 +292,50 @@ def _sequences(name: str, errors: Any, asked: dict[str, Any]) -> Sequences:
 
 
 def strings_of(name: str, **options: Any) -> list[str]:
-    """SMILES of a file of molecules as they stand, unparsed; of graphs and geometries their own SMILES.
+    """SMILES of a file of molecules as they stand, unparsed; of graphs their own, of geometries without bonds those of
+    the bonds that EDM sees in the distances, as of samples.
 
     Raises:
         ValueError: graphs that are no molecules, and those of the readers.
     """
-    from ..data import read_smiles_table
+    from ..data.qm9 import qm9_table
+    from ..data.smiles import read_smiles_table
 
-    if suffix_of(name) in TABLES:
-        asked = {k: v for k, v in given(**options).items() if k in ("column", "limit")}
-        return read_smiles_table(name, **asked).smiles
-    if suffix_of(name) in XYZ or suffix_of(name) in SDF:
-        asked = {k: v for k, v in given(**options).items() if k in ("limit", "units", "errors")}
-        found = read(name, "atoms", **asked)
-    else:
-        found = read(name, "graphs", **{k: v for k, v in given(**options).items() if k in ("limit", "errors")})
+    asked, suffix = given(**options), suffix_of(name)
+    if name == "qm9":
+        return [str(s) for s in qm9_table(["SMILES"], asked.get("limit"))["SMILES"]]
+    if suffix in TABLES:
+        return read_smiles_table(name, **{k: v for k, v in asked.items() if k in ("column", "limit")}).smiles
+    geometric = suffix in XYZ or suffix in SDF
+    if not geometric and suffix == ".npz":
+        from ..data import Atoms
+        from ..data import load as load_data
+
+        geometric = isinstance(load_data(name), Atoms)
+    names = ("limit", "units", "errors") if geometric else ("limit", "errors")
+    found = read(name, "atoms" if geometric else "graphs", **{k: v for k, v in asked.items() if k in names})
     if found.smiles is not None:
         return list(found.smiles)
-    if getattr(found, "hydrogens", None) is None:
-        raise ValueError(f"{name} holds no molecules whose SMILES are known")
+    if geometric:
+        from ..chem import canonical
+        from ..data.extras import chem
+        from ..edm.samples import molecules_in
+
+        return [str(canonical(chem().RemoveHs(m))) for m in molecules_in(found)[1] if m is not None]
+    if found.hydrogens is None:
+        raise ValueError(f"{name} holds graphs, no molecules")
     return [s for s in found.to_smiles(errors="none") if s is not None]
+
+
+def known_of(train: str, samples: Sequence[str | None], **options: Any) -> list[str] | set[str]:
+    """Training molecules to compare samples with: without stereo marks where no sample has any, since everything would
+    be new otherwise."""
+    from ..chem import canonical
+
+    strings = strings_of(train, **options)
+    if any(mark in s for s in samples if s for mark in STEREO) or not any(m in s for s in strings for m in STEREO):
+        return strings
+    return {s for s in (canonical(text, stereo=False) for text in strings) if s is not None}
 
 
 def load(folder: Path | None) -> Any:

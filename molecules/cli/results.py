@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.outputs import draw, write_json
-from .options import FASTA, SDF, TABLES, XYZ, read, strings_of, suffix_of
+from .options import FASTA, SDF, TABLES, XYZ, known_of, read, strings_of, suffix_of
 
 if TYPE_CHECKING:
     from ...core.scores import Score
@@ -97,8 +97,8 @@ def scores_of(result: Any, train: str | None, reference: str | None, **reading: 
         names += ["novel", "valid_unique_novel"] if train is not None else []
         valid = any(s is not None for s in result.smiles)
         if names and valid:
-            known_smiles = None if train is None else strings_of(train, **reading)
-            scores |= metrics.evaluate(result.smiles, train=known_smiles, suite=names)
+            known_smiles = None if train is None else known_of(train, result.smiles, **reading)
+            scores |= metrics.evaluate(result.smiles, train=known_smiles, suite=names)  # type: ignore[arg-type]
     elif reference is not None and hasattr(result, "graphs"):
         held = read(reference, "graphs", **reading)
         scores |= metrics.graph_mmd(adjacencies(result.graphs), adjacencies(held))

@@ -276,7 +276,7 @@ _TENSORS = ("A", "mask", "types", "features")
 def chosen(whole: Any, index: Any, tensors: Sequence[str]) -> dict[str, Any]:
     """The fields of some entries of a container: its `tensors` by name, ids, SMILES and properties."""
     rows = _rows(index, len(whole))
-    take = torch.as_tensor(rows)
+    take = torch.as_tensor(rows, dtype=torch.long)  # also of no rows
     held = {k: getattr(whole, k) for k in tensors}
     return {k: None if v is None else v[take] for k, v in held.items()} | {
         "ids": tuple(whole.ids[i] for i in rows),

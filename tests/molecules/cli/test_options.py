@@ -7,7 +7,15 @@ import pytest
 from scidiffuse import molecules as mo
 from scidiffuse.core.samplers import DDIM
 from scidiffuse.molecules.cli.messages import in_flags
-from scidiffuse.molecules.cli.options import condition_of, read, sampler_of, settings_of, strings_of, suffix_of
+from scidiffuse.molecules.cli.options import (
+    condition_of,
+    known_of,
+    read,
+    sampler_of,
+    settings_of,
+    strings_of,
+    suffix_of,
+)
 
 
 def test_settings_are_literals_or_text():
@@ -57,8 +65,21 @@ def test_data_of_another_kind_are_refused(tmp_path):
         read(path, "atoms")
     with pytest.raises(ValueError, match="is read without --column"):
         read(path, "graphs", column="smiles")
-    with pytest.raises(ValueError, match="holds no molecules"):
+    with pytest.raises(ValueError, match="holds graphs, no molecules"):
         strings_of(path)
+
+
+def test_stereo_marks_of_the_training_count_only_where_samples_have_some(tmp_path):
+    (tmp_path / "t.smi").write_text("C[C@H](N)O\nCC\n")
+    path = str(tmp_path / "t.smi")
+    assert known_of(path, ["CCO", None]) == {"CC(N)O", "CC"}
+    assert known_of(path, ["C[C@@H](N)O"]) == ["C[C@H](N)O", "CC"]
+
+
+def test_geometries_give_the_smiles_of_their_bonds(tmp_path):
+    (tmp_path / "a.xyz").write_text("3\nwater\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n")
+    assert strings_of(str(tmp_path / "a.xyz")) == ["O"]
+    assert strings_of(str(mo.read_xyz(tmp_path / "a.xyz").save(tmp_path / "a.npz"))) == ["O"]
 
 
 def test_messages_speak_of_flags():
