@@ -79,7 +79,6 @@ if TYPE_CHECKING:
     from .pard import PARD, PARDConfig, structural_order
     from .samples import GraphSamples
     from .sequence import MaskedSequence, SequenceConfig, SequenceSamples
-    from .synthesis import DualValues, Inventory, TemplatePolicy, generate_and_plan, pdvn_train, plan
     from .systems import load_model, pretrained
 
 # module -> its public names; a module without names is only reached as an attribute (`molecules.registry`)
@@ -172,14 +171,7 @@ _WHERE: dict[str, tuple[str, ...]] = {
         "SequenceConfig",
         "SequenceSamples",
     ),
-    "synthesis": (
-        "DualValues",
-        "Inventory",
-        "TemplatePolicy",
-        "generate_and_plan",
-        "pdvn_train",
-        "plan",
-    ),
+    "synthesis": (),
     "systems": (
         "load_model",
         "pretrained",
@@ -195,14 +187,12 @@ __all__ = [
     "Atoms",
     "DiGress",
     "DiGressConfig",
-    "DualValues",
     "EDMConfig",
     "GDSSConfig",
     "GFMDiff",
     "GFMDiffConfig",
     "GraphSamples",
     "Graphs",
-    "Inventory",
     "MaskedSequence",
     "Motif",
     "PARDConfig",
@@ -213,7 +203,6 @@ __all__ = [
     "Sequences",
     "Split",
     "Standardise",
-    "TemplatePolicy",
     "bond_orders",
     "check_leak",
     "duplicates",
@@ -230,7 +219,6 @@ __all__ = [
     "from_pyg",
     "from_smiles",
     "from_strings",
-    "generate_and_plan",
     "graph_mmd",
     "graph_validity",
     "internal_diversity",
@@ -240,8 +228,6 @@ __all__ = [
     "nearest_neighbour",
     "novelty",
     "nspdk_mmd",
-    "pdvn_train",
-    "plan",
     "posebusters",
     "pretrained",
     "property_error",
