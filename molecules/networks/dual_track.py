@@ -51,8 +51,8 @@ __all__ = ["DualTrack", "Geometry", "RadialBasis", "TripletAttention", "cosines"
 
 Geometry = Literal["blocks", "input"]
 
-_GROUPS = 4
-"""Into how many groups of like sizes a batch is cut; more would make tensors too small."""
+_GROUP = 16
+"""About how many molecules of like sizes are computed together; fewer would make tensors too small."""
 
 
 class RadialBasis(nn.Module):
@@ -272,7 +272,7 @@ class DualTrack(nn.Module):
     ) -> dict[str, Tensor]:
         shift, features = torch.zeros_like(x["x"]), torch.zeros_like(x["h"])
         by_size = atoms.sum(1).argsort(stable=True)
-        for rows in by_size.chunk(_GROUPS):  # molecules of like sizes together: what none of them has costs nothing
+        for rows in by_size.chunk(max(1, len(by_size) // _GROUP)):  # molecules of like sizes together: what none of them has costs nothing
             there = atoms[rows]
             kept = int(there.any(0).nonzero().max()) + 1
             own = None if context is None else context[rows]
