@@ -282,7 +282,9 @@ class GDSS:
             nodes: their node counts, one number or one a sample; None: drawn from the histogram of the training graphs.
             steering: `core.steering.SVDD` or `FeynmanKac` with a reward of RDKit molecules (of arrays (n, n) of 0 and 1
                 for other graphs). Each sample then costs `candidates` or `walkers` runs; of a Feynman-Kac group one
-                walker is drawn by its weight.
+                walker is drawn by its weight. Steered samples are drawn without the Langevin corrector, unless
+                ``corrector="langevin"`` asks for it: it moves a graph so far that what was gained by a choice is lost
+                at the next step.
             invalid: reward of what is no molecule.
             scaffold: of molecules: a molecule or SMILES whose atoms and bonds every sample has, as its first nodes;
                 samples then have more nodes than it, where none are given. New bonds may start at any of its atoms.
@@ -299,6 +301,8 @@ class GDSS:
         denoiser, meaning = self._trained(), self._meaning()
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise ValueError(f"the number of samples must be a positive integer, got {n!r}")
+        if steering is not None:
+            changes = {"corrector": "none"} | changes
         config = self._changed(changes)
         method = sampler_of(config, sampler)
         fixed = None if scaffold is None else self._scaffold(scaffold)
