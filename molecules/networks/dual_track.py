@@ -272,7 +272,8 @@ class DualTrack(nn.Module):
     ) -> dict[str, Tensor]:
         shift, features = torch.zeros_like(x["x"]), torch.zeros_like(x["h"])
         by_size = atoms.sum(1).argsort(stable=True)
-        for rows in by_size.chunk(max(1, len(by_size) // _GROUP)):  # molecules of like sizes together: what none of them has costs nothing
+        # molecules of like sizes together: padding that none of them needs costs nothing
+        for rows in by_size.chunk(max(1, len(by_size) // _GROUP)):
             there = atoms[rows]
             kept = int(there.any(0).nonzero().max()) + 1
             own = None if context is None else context[rows]
