@@ -4,10 +4,9 @@ r"""QED of molecules by SVDD and by Feynman-Kac steering of GDSS, beside best-of
 
 The model is the shipped one (GDSS on QM9) unless `--model` names another. With M candidates (SVDD, the best is kept:
 alpha = 0) or M walkers (Feynman-Kac, lambda = 30), 100 steps of reverse diffusion without corrector, a sample costs
-100 M network calls. Best-of-N draws M molecules for that by S4, 100 steps, which makes better molecules, and keeps the one
-of
-highest QED. "with corrector" is SVDD with the published sampler, S4 with the Langevin corrector. The mean is over
-samples that are molecules; `molecules` says how many are, `valid` how many needed no correction.
+100 M network calls. Best-of-N draws M molecules for that by S4, 100 steps, which makes better molecules, and keeps the
+one of the highest QED. "with corrector" is SVDD with the published sampler, S4 with the Langevin corrector. The mean is
+over samples that are molecules; `molecules` says how many are, `valid` how many needed no correction.
 """
 
 from __future__ import annotations
