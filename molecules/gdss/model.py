@@ -41,11 +41,12 @@ from ..data.molecules import from_mols
 from ..metrics.validity import graph_validity
 from ..samples import GraphSamples
 from ..sizes import counts_of
+from ..steering import Steering, choose
 from ..training import digest_of, same_training
 from .config import OF_SAMPLING, GDSSConfig
 from .quantise import Meaning, quantise, to_graphs, to_molecules
 from .sampling import Moments, moments_of, run, sampler_of
-from .steering import Scaffold, Steering, choose, prepared
+from .steering import Scaffold, prepared
 from .training import GraphLoss, GraphScores, SeparateAdam, TrainingSet, build
 
 __all__ = ["GDSS"]
@@ -324,7 +325,7 @@ class GDSS:
             hooks=[h for h in (fixed, hook) if h is not None],
             progress=progress,
         )
-        chosen = torch.arange(n) if hook is None else choose(hook, result.state.aux, len(mask), seed)
+        chosen = torch.arange(n) if hook is None else choose(hook, result.state.aux, len(mask), seed, "gdss")
         x = {name: leaf[chosen].cpu() for name, leaf in result.x.items()}
         if fixed is not None:
             x = fixed.put(x)

@@ -21,20 +21,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ...core.hooks import Hook, Step
-from ...core.noise import SlotNoise
-from ...core.steering import SVDD, FeynmanKac
-from ...core.steering.resampling import pick, uniforms
 from ..chem import molecule_of
+from ..steering import Steering, with_reward
 from .config import GDSSConfig
 from .quantise import Discrete, Meaning, quantise, to_molecules
 
-__all__ = ["GraphReward", "Scaffold", "Steering", "choose", "prepared"]
-
-Steering = SVDD | FeynmanKac
+__all__ = ["GraphReward", "Scaffold", "prepared"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,28 +84,9 @@ def prepared(steering: Any, config: GDSSConfig, meaning: Meaning, invalid: float
         TypeError: neither `SVDD` nor `FeynmanKac`.
         ValueError: a model whose leaves are not sampled together, a learned value.
     """
-    if not isinstance(steering, SVDD | FeynmanKac):
-        raise TypeError(
-            f"steering must be core.steering.SVDD(reward, ...) or FeynmanKac(reward, walkers, ...), got {steering!r}"
-        )
     if config.coupling == "sequential":
         raise ValueError('steering needs X and A in one run; with coupling="sequential" there is none')
-    if isinstance(steering, SVDD) and steering.value is not None:
-        raise ValueError("a learned value sees states, not molecules: use core.steering.svdd on the model's denoiser")
-    reward = GraphReward(steering.reward, config, meaning, invalid)  # type: ignore[arg-type]
-    if isinstance(steering, FeynmanKac):
-        return replace(steering, reward=reward, final="weights")  # one walker a group is chosen by `choose`
-    return replace(steering, reward=reward)
-
-
-def choose(hook: Steering, aux: dict[str, Tensor], size: int, seed: int) -> Tensor:
-    """Which walker of each group is returned, (n,) long, of `size` walkers."""
-    starts = torch.arange(0, size, hook.group)
-    if isinstance(hook, SVDD):
-        return starts  # all walkers of a group are copies of the one that was kept
-    log_w = aux[f"{hook.name}_log_w"].cpu().view(-1, hook.group)
-    u = uniforms(SlotNoise(seed, range(size)), torch.empty(size), hook.group, 0, "gdss/choose")
-    return starts + pick(log_w, u)
+    return with_reward(steering, lambda function: GraphReward(function, config, meaning, invalid))
 
 
 @dataclass(frozen=True, eq=False)
