@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 # The wings that have a section in the demo; and those that have tests, whose number grows first.
-WINGS := timeseries
+WINGS := timeseries,molecules
 TESTED := timeseries,molecules
 
 help:
