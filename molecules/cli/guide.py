@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = ["guide", "reward_of"]
 
+#: GDSS steers without its corrector: unguided samples of the same sampler tell what the reward alone did.
+CONTROL = "unguided, without corrector"
 OWN = {"qed": "qed", "logp": "logp", "sa": "sa_score", "weight": "weight"}
 
 
@@ -115,7 +117,8 @@ def guide(
     """Samples with more of a property: the sampler is steered by a reward, no gradient needed.
 
     Beside the guided samples stand unguided ones of the same seed, and with --best-of the best of as many as cost the
-    same network calls. Cost: candidates (or walkers) times that of sample.
+    same network calls. Cost: candidates (or walkers) times that of sample. GDSS steers without its Langevin corrector,
+    which undoes the choices; unguided samples without it are then scored, too.
 
     \b
       scidiffuse molecules guide qed --candidates 10 --sampler s4 --steps 200 \\
@@ -154,6 +157,8 @@ def guide(
         plain = trained.sample(n * many, **asked)
 
         objects = {"guided": _objects(result), "unguided": _objects(plain)}
+        if result.info.get("sampler") != plain.info.get("sampler"):  # then they differ by more than the reward
+            objects[CONTROL] = _objects(trained.sample(n, **asked | {"corrector": "none"}))
         values = {name: _rewards(function, some, invalid) for name, some in objects.items()}
         if best_of:
             values[f"best of {many}"] = _best(values["unguided"], many)
@@ -181,7 +186,7 @@ def guide(
             from ...core.outputs import draw as draw_figure
             from ..plots import value_histograms
 
-            order = [name for name in values if name != "unguided"] + ["unguided"]
+            order = [name for name in values if name not in ("unguided", CONTROL)] + ["unguided"]
             figure = value_histograms({label: {name: values[name] for name in order}})
             written.append(draw_figure(figure, folder / "reward.png"))
         smiles = getattr(plain, "smiles", None)

@@ -39,7 +39,8 @@ def test_guided_samples_and_baselines(method, quick, tmp_path, call):
     text = call(*words, "--out", tmp_path)
     report = json.loads((tmp_path / "report.json").read_text())
     rewards = report["rewards"]
-    assert {k: len(v) for k, v in rewards.items()} == {"guided": 4, "unguided": 4, "best of 3": 4}
+    names = {"guided", "unguided", "best of 3", "unguided, without corrector"}
+    assert {k: len(v) for k, v in rewards.items()} == dict.fromkeys(names, 4)
     smiles = {int(i): s for s, i in (line.split() for line in (tmp_path / "samples.smi").read_text().splitlines())}
     for i, value in enumerate(rewards["guided"]):
         assert value == (pytest.approx(mo.chem.weight(mo.chem.parse(smiles[i]))) if i in smiles else 0.0)
@@ -47,6 +48,7 @@ def test_guided_samples_and_baselines(method, quick, tmp_path, call):
     assert "reward, best of 3" in text and (tmp_path / "reward.png").is_file()
     plain = tmp_path / "plain"
     call("sample", *quick, "-n", 12, "--draw", 0, "--out", plain)
+    assert "S4(snr=0.0" in report["info"]["sampler"]  # GDSS steers without the corrector
     drawn = {int(i): s for s, i in (line.split() for line in (plain / "samples.smi").read_text().splitlines())}
     values = [mo.chem.weight(mo.chem.parse(drawn[i])) if i in drawn else 0.0 for i in range(12)]
     assert rewards["unguided"] == pytest.approx(values[:4]) and rewards["best of 3"] == pytest.approx(_best(values, 3))
