@@ -66,6 +66,13 @@ def test_the_names_of_the_timeseries_example_exist() -> None:
     assert all(hasattr(timeseries, name) for name in re.findall(r"\bts\.(\w+)", code))
 
 
+def test_the_names_of_the_molecules_example_exist() -> None:
+    code = example("README.md", "import molecules as mo")
+    from scidiffuse import molecules
+
+    assert all(hasattr(molecules, name) for name in re.findall(r"\bmo\.(\w+)", code))
+
+
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_linked_files_exist(page: str) -> None:
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()) if "://" not in link]
