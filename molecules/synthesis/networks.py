@@ -75,8 +75,10 @@ class Branches(nn.Module):
     def candidates(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Fingerprints (B, bits) -> numbers of the candidates (B, top), and the log of their probabilities (B, top)."""
         with torch.no_grad():
-            best = self.proposal(x).topk(self.top, dim=-1).indices
-        return best, self.choice(x).gather(-1, best).log_softmax(-1)
+            scores = self.proposal(x)
+        best = scores.topk(self.top, dim=-1).indices
+        scores = self.choice(x) if self.is_split else scores
+        return best, scores.gather(-1, best).log_softmax(-1)
 
 
 class Learner:

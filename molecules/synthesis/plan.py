@@ -39,7 +39,8 @@ class Plan:
 
     Attributes:
         target: canonical SMILES. routes: complete routes, the cheapest first; empty where none was found.
-        calls: molecules that the one-step model was asked about. calls_to_first: until the first route was complete.
+        calls: of the one-step model, one for each place in the tree that was expanded.
+        calls_to_first: calls until the first route was complete.
         note: why there is no route, or no reaction in it.
         seconds: of wall time. info: algorithm, limits, seed, inventory.
     """
@@ -177,8 +178,10 @@ def plan(  # type: ignore[misc]  # the options of both forms are those named her
         algorithm: "retro*": Retro*-0, a reaction costs -log p; "pdvn": PDVN's tree search, a reaction costs
             ``config.reaction_cost``.
         values: the value networks, of "pdvn".
-        calls: most molecules that the policy is asked about. iterations: most steps of Retro*, or walks of PDVN
-            (``config.simulations`` where None). seconds: of wall time. depth: most reactions one after another.
+        calls: most places in the tree that are expanded, each by one call of the policy (a molecule that stands in two
+            places counts twice).
+        iterations: most steps of Retro*, or walks of PDVN (``config.simulations`` where None).
+        seconds: most wall time. depth: most reactions one after another.
         routes: most routes that are returned.
         first: end with the first route.
         config: settings of "pdvn"; the published ones where None.

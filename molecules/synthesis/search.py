@@ -89,10 +89,19 @@ class OrderedReaction(SingleProductReaction):
 
 
 class PolicyModel(BackwardReactionModel):
-    """A `TemplatePolicy` as a one-step model; one call a molecule that it was not asked about before."""
+    """A `TemplatePolicy` as a one-step model.
+
+    A molecule that it was asked about before counts as a call all the same: in a tree a few molecules that are made
+    from each other can stand in very many places, and a search that has those for nothing does not end.
+    """
 
     def __init__(self, policy: TemplatePolicy) -> None:
-        super().__init__(use_cache=True, remove_product_in_reactants=True, default_num_results=policy.config.top)
+        super().__init__(
+            use_cache=True,
+            count_cache_in_num_calls=True,
+            remove_product_in_reactants=True,
+            default_num_results=policy.config.top,
+        )
         self.policy = policy
 
     def _get_reactions(self, inputs: list[Molecule], num_results: int) -> list[Sequence[SingleProductReaction]]:

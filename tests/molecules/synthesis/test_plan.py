@@ -72,6 +72,13 @@ def test_what_cannot_be_made_says_so_and_what_is_cut_short_says_that():
     assert not sy.plan(TARGET, inventory(), policy(), depth=1).solved
 
 
+def test_molecules_that_are_made_from_each_other_do_not_make_a_search_endless():
+    """Three alcohols, each free or as an ether: 8 molecules, but many more ways through them."""
+    templates = ("[C:1]-[OH:2]>>[C:1]-[O:2]-C", "[C:1]-[O:2]-[CH3]>>[C:1]-[OH:2]")
+    found = sy.plan("OCCC(O)CCCCO", sy.Inventory(["C"]), policy((0.5, 0.5), templates), calls=20)
+    assert not found.solved and found.calls == 20
+
+
 def test_a_target_that_can_be_bought():
     stock = inventory(TARGET)
     bought = sy.plan(TARGET, stock, policy())
