@@ -139,7 +139,7 @@ def settings_of(words: Sequence[str] | None, option: str = "--set") -> dict[str,
 
 
 def condition_of(verb: Callable[..., Any], words: Sequence[str] | None, scale: float | None) -> dict[str, Any]:
-    """``--condition mu=2.5 --guidance-scale 2`` as the arguments of a system's `sample`, by the names it has for them.
+    """``--condition mu=2.5 --guidance-scale 2`` as the arguments of a system's `sample`.
 
     Raises:
         ValueError: a system without conditions, a value that is no number.
@@ -150,14 +150,13 @@ def condition_of(verb: Callable[..., Any], words: Sequence[str] | None, scale: f
             raise ValueError(f"--condition {key}={value}: expected a number")
     known = inspect.signature(verb).parameters
     out: dict[str, Any] = {}
-    for value, names, option in (
-        (asked or None, ("condition", "properties"), "--condition"),
-        (scale, ("guidance_scale", "guidance"), "--guidance-scale"),
+    for name, value, option in (
+        ("condition", asked or None, "--condition"),
+        ("guidance_scale", scale, "--guidance-scale"),
     ):
         if value is None:
             continue
-        name = next((n for n in names if n in known), None)
-        if name is None:
+        if name not in known:
             raise ValueError(f"this system has no {option}: its samples cannot be asked for properties")
         out[name] = value
     return out

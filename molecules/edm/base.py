@@ -218,8 +218,8 @@ class AtomModel:
         sampler: Sampler | None = None,
         seed: int = 0,
         nodes: int | Sequence[int] | None = None,
-        properties: Mapping[str, Any] | None = None,
-        guidance: float | None = None,
+        condition: Mapping[str, Any] | None = None,
+        guidance_scale: float = 1.0,
         steering: Steering | None = None,
         invalid: float = 0.0,
         max_batch: int | None = 256,
@@ -234,9 +234,9 @@ class AtomModel:
                 steps.
             seed: of sizes, properties and noise. Sample i depends on (seed, i) alone.
             nodes: numbers of atoms, one or one a sample; None: drawn from the histogram of the training molecules.
-            properties: of a model trained with properties: what is asked for, by name, one number or one a sample;
+            condition: of a model trained with properties: what is asked for, by name, one number or one a sample;
                 those not named are drawn as the training molecules of that size have them.
-            guidance: w of classifier-free guidance towards the properties; None or 1: the conditional model.
+            guidance_scale: w of classifier-free guidance towards the properties; 1: the conditional model.
             steering: `core.steering.SVDD` or `FeynmanKac` with a reward of RDKit molecules (all hydrogens atoms, with a
                 conformer). Each sample then costs `candidates` or `walkers` runs.
             invalid: reward of what is no molecule.
@@ -253,21 +253,21 @@ class AtomModel:
             raise ValueError(f"the number of samples must be a positive integer, got {n!r}")
         counts = self._counts(n, nodes, seed)
         grid = times_of(denoiser.schedule, steps)  # type: ignore[arg-type]
-        asked = self.conditioning.asked(properties, counts, seed)
+        asked = self.conditioning.asked(condition, counts, seed)
         method = DDPM() if sampler is None else sampler
         hook = None if steering is None else with_reward(steering, lambda f: AtomReward(f, features, invalid))
         walkers = 1 if hook is None else hook.group
         mask = (torch.arange(int(counts.max())) < counts[:, None]).repeat_interleave(walkers, 0)
-        condition: dict[str, Any] = {"atoms": mask}
+        given: dict[str, Any] = {"atoms": mask}
         if self.conditioning.names:
-            condition["context"] = self.conditioning.context(asked).repeat_interleave(walkers, 0)
+            given["context"] = self.conditioning.context(asked).repeat_interleave(walkers, 0)
         result = sample(
-            self._guided(denoiser, guidance),
+            self._guided(denoiser, guidance_scale),
             method,
             grid,
             shape={"x": (*mask.shape, 3), "h": (*mask.shape, features.width)},
             space=space_of(mask),
-            condition=condition,
+            condition=given,
             hooks=[] if hook is None else [hook],
             seed=seed,
             max_batch=None if max_batch is None else max(max_batch, walkers),
@@ -276,8 +276,9 @@ class AtomModel:
         chosen = torch.arange(n) if hook is None else choose(hook, result.state.aux, len(mask), seed, self.kind)
         x = {name: leaf[chosen].cpu() for name, leaf in result.x.items()}
         info = {
-            "model": self.kind, "sampler": repr(method), "steps": grid.steps, "seed": seed, "guidance": guidance,
-            "network_calls": result.calls * walkers, "steering": None if steering is None else type(steering).__name__,
+            "model": self.kind, "sampler": repr(method), "steps": grid.steps, "seed": seed,
+            "guidance_scale": guidance_scale, "network_calls": result.calls * walkers,
+            "steering": None if steering is None else type(steering).__name__,
         }  # fmt: skip
         return AtomSamples.of(features.decode(x["x"], x["h"], mask[chosen]), x, info, result.records, asked)
 
@@ -286,15 +287,15 @@ class AtomModel:
             raise ValueError("molecules have at least 2 atoms here: a single one has no geometry; ask for nodes >= 2")
         return counts_of(self.sizes, n, nodes, seed, held=1)
 
-    def _guided(self, denoiser: Denoiser, guidance: float | None) -> Any:
-        if guidance is None or guidance == 1.0:
+    def _guided(self, denoiser: Denoiser, scale: float) -> Any:
+        if scale == 1.0:
             return denoiser
         if not self.conditioning.names or not self.config.dropout_properties > 0.0:
             raise ValueError(
-                "guidance needs a model trained with properties that were dropped at times: properties=(...) and "
-                "dropout_properties > 0 in its settings"
+                f"guidance_scale={scale} needs a model trained with properties that were dropped at times: "
+                "properties=(...) and dropout_properties > 0 in its settings"
             )
-        return ClassifierFree(denoiser, guidance, null={"context": 0.0})
+        return ClassifierFree(denoiser, scale, null={"context": 0.0})
 
     # -- the trained network ---------------------------------------------------------------------------------------
     def _trained(self) -> Denoiser:

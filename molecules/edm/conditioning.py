@@ -114,7 +114,7 @@ class Conditioning:
         values = []
         for n, (which, where) in zip(counts.tolist(), u, strict=True):
             if str(n) not in self.histograms[name]:
-                raise ValueError(f"no training molecule has {n} atoms, so {name!r} cannot be drawn: give properties=")
+                raise ValueError(f"no training molecule has {n} atoms, so {name!r} cannot be drawn: give condition=")
             low, high, bins = self.histograms[name][str(n)]
             edges = np.cumsum(bins) / np.sum(bins)
             k = int(np.searchsorted(edges, which, side="right"))

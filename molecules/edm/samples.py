@@ -59,7 +59,7 @@ class AtomSamples:
         smiles: canonical SMILES without hydrogens, of several fragments with dots; None as ``mols``.
         report: atom and molecule stability (EDM), valid, connected, unique, by name. A heap of atoms too far apart for
             any bond is valid, too: stability and connectedness say more.
-        info: model, sampler, steps, seed, network calls, properties, guidance, steering.
+        info: model, sampler, steps, seed, network calls, guidance_scale, steering.
         x, h, mask: the samples as they were sampled, (n, N, 3), (n, N, F), (n, N).
         records: what steering recorded.
     """

@@ -29,13 +29,12 @@ def test_settings_are_literals_or_text():
         settings_of(["a=1", "a=2"])
 
 
-def test_conditions_take_the_names_of_the_system():
+def test_conditions_become_arguments():
     def one(n, *, condition=None, guidance_scale=1.0): ...
-    def other(n, *, properties=None, guidance=None): ...
     def none(n): ...
 
     assert condition_of(one, ["mu=2.5"], 3.0) == {"condition": {"mu": 2.5}, "guidance_scale": 3.0}
-    assert condition_of(other, ["mu=2.5", "gap=1"], 3.0) == {"properties": {"mu": 2.5, "gap": 1}, "guidance": 3.0}
+    assert condition_of(one, ["mu=2.5", "gap=1"], None) == {"condition": {"mu": 2.5, "gap": 1}}
     assert condition_of(none, None, None) == {}
     with pytest.raises(ValueError, match="this system has no --condition"):
         condition_of(none, ["mu=2.5"], None)

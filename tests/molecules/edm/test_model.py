@@ -162,21 +162,21 @@ def test_properties_are_told_dropped_guided_and_drawn():
     assert model.denoiser.network.into.in_features == model.features.width + 1 + 2
     out = model.sample(4, seed=0)
     assert set(out.atoms.properties) == {"size"}
-    low, high = model.sample(4, seed=0, nodes=3, properties={"size": 0.0}), model.sample(4, seed=0, nodes=3, properties={"size": 11.0})  # fmt: skip  # noqa: E501
+    low, high = model.sample(4, seed=0, nodes=3, condition={"size": 0.0}), model.sample(4, seed=0, nodes=3, condition={"size": 11.0})  # fmt: skip  # noqa: E501
     assert high.atoms.properties["size"].tolist() == [11.0] * 4
     assert not torch.equal(low.x, high.x)
-    plain, guided = (model.sample(4, seed=0, nodes=3, properties={"size": 11.0}, guidance=w) for w in (1.0, 3.0))
+    plain, guided = (model.sample(4, seed=0, nodes=3, condition={"size": 11.0}, guidance_scale=w) for w in (1.0, 3.0))
     assert torch.equal(plain.x, high.x) and not torch.equal(guided.x, high.x)
-    assert guided.info["guidance"] == 3.0
+    assert guided.info["guidance_scale"] == 3.0
     with pytest.raises(ValueError, match=r"properties \['size'\], got \['mass'\]"):
-        model.sample(2, properties={"mass": 1.0})
+        model.sample(2, condition={"mass": 1.0})
     with pytest.raises(ValueError, match="no property 'mass'"):
         build(EDM, properties=("mass",)).fit(atoms, **FAST)
 
 
 def test_guidance_needs_dropped_properties(model):
     with pytest.raises(ValueError, match="dropout_properties > 0"):
-        model.sample(2, guidance=2.0)
+        model.sample(2, guidance_scale=2.0)
 
 
 def test_dropping_every_property_trains_on_the_null_condition():
