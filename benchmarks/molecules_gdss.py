@@ -14,7 +14,7 @@ decays to a tenth over the run (published .999 an epoch of 300); averaged weight
 
     headline        the long run, 20,000 steps; 1,000 samples by predictor-corrector and by S4, 1,000 steps each, and at
                     equal numbers of network calls
-    joint           4,000 steps; 1,000 samples by S4 and PC at 250 network calls
+    joint           8,000 steps; 1,000 samples by S4 and PC at 250 network calls
     independent     the same, each network blind to the other leaf
     sequential      the same, X first, then A under it
     community       5,000 steps (epochs); 1,000 steps of predictor-corrector and S4, 100 samples against the 20 test
@@ -41,7 +41,7 @@ from scidiffuse.core.datasets import cache_folder
 RESULTS = Path(__file__).parent / "results" / "molecules_gdss.json"
 COUPLINGS = ("joint", "independent", "sequential")
 ARMS = ("headline", *COUPLINGS, "community")
-STEPS = {"headline": 20_000, "community": 5_000}  # others 4,000
+STEPS = {"headline": 20_000, "community": 5_000}  # others 8,000
 SAMPLES = 1_000
 CALLS = {  # sampler, steps: S4 asks each network once a step, the predictor-corrector twice
     "headline": (("s4", 1000), ("pc", 1000), ("pc", 500), ("s4", 200), ("pc", 100)),
@@ -52,7 +52,7 @@ CALLS = {  # sampler, steps: S4 asks each network once a step, the predictor-cor
 
 def trained(arm: str, seed: int, train: mo.Graphs, runs: Runs, **settings: Any) -> mo.GDSS:
     """The model of an arm and seed: loaded, trained on, or trained."""
-    steps = max(1, round(STEPS.get(arm, 4_000) * runs.budget))
+    steps = max(1, round(STEPS.get(arm, 8_000) * runs.budget))
     folder = runs.work / f"{arm}-{steps}-{seed}"
     if is_checkpoint(folder / "done"):
         return mo.GDSS.load(folder / "done")
