@@ -59,7 +59,7 @@ def recipes(model: mo.GDSS, samples: int) -> Row:
 
 def rewards(model: mo.GDSS, samples: int) -> Row:
     """CPU seconds that SVDD's reward (QED, 5 candidates, 100 steps) adds, with and without what the last step knew."""
-    from scidiffuse.molecules.gdss.steering import GraphReward
+    from scidiffuse.molecules.steering import GraphReward
 
     def seconds(**options: Any) -> float:
         start = time.process_time()

@@ -18,20 +18,17 @@ validity, one piece, uniqueness; beside them the same scores of real molecules.
 
 from __future__ import annotations
 
-import argparse
 import time
 import warnings
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from scidiffuse import molecules as mo
+from scidiffuse.benchmarks.common.arms import options, over_seeds, trained
 from scidiffuse.benchmarks.common.qm9 import head, percent
 from scidiffuse.benchmarks.common.runs import Row, Runs
-from scidiffuse.core.checkpoint import is_checkpoint
 from scidiffuse.core.datasets import cache_folder
 
 RESULTS = Path(__file__).parent / "results" / "molecules_3d.json"
@@ -67,15 +64,10 @@ def run(arm: str, seed: int, runs: Runs) -> Row:
     steps = max(1, round(full * runs.budget))
     folder = runs.work / f"{arm}-{steps}-{seed}"
     start = time.process_time()
-    if is_checkpoint(folder / "done"):
-        model: Any = system.load(folder / "done")
-    else:
-        model = system.for_dataset(atoms(), "small", **settings)
-        model.fit(
-            atoms(), max_steps=steps, batch_size=32, seed=seed, out=folder, resume=True, save_every=250,
-            accelerator="cpu",
-        )  # fmt: skip
-        model.save(folder / "done")
+    model = trained(
+        folder, lambda: system.for_dataset(atoms(), "small", **settings),  # type: ignore[attr-defined]
+        atoms(), max_steps=steps, batch_size=32, seed=seed, save_every=250,
+    )  # fmt: skip
     out: Row = {"cpu_seconds_training": round(time.process_time() - start, 1), "training_molecules": len(atoms())}
     start = time.process_time()
     found = model.sample(SAMPLES, steps=CALLS, seed=seed, max_batch=100)
@@ -92,24 +84,11 @@ def real() -> Row:
 
 def summary(found: Row) -> Row:
     """Mean and standard deviation over seeds."""
-    out: Row = {}
-    for arm in ARMS:
-        rows = [row for key, row in found.items() if key.startswith(f"{arm}/")]
-        names = [k for k, v in rows[0].items() if isinstance(v, dict)] if rows else []
-        out[arm] = {"seeds": len(rows)} | {
-            k: [round(float(f([r[k]["value"] for r in rows if k in r])), 4) for f in (np.mean, np.std)] for k in names
-        }
-    return out
+    return {arm: over_seeds([row for key, row in found.items() if key.startswith(f"{arm}/")]) for arm in ARMS}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="GFMDiff with and without its loss on bonds, and EDM.")
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--budget", type=float, default=1.0, help="factor on all training steps")
-    parser.add_argument("--work", type=Path, default=cache_folder() / "molecules_3d")
-    parser.add_argument("--output", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
+    arguments = options("GFMDiff with and without its loss on bonds, and EDM.", ARMS, RESULTS)
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", category=UserWarning)
     runs = Runs(arguments.output, arguments.work, arguments.budget)

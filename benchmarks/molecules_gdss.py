@@ -23,20 +23,17 @@ decays to a tenth over the run (published .999 an epoch of 300); averaged weight
 
 from __future__ import annotations
 
-import argparse
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from scidiffuse import molecules as mo
+from scidiffuse.benchmarks.common.arms import options, over_seeds, trained
 from scidiffuse.benchmarks.common.qm9 import graphs, head, percent
 from scidiffuse.benchmarks.common.runs import Row, Runs
-from scidiffuse.core.checkpoint import is_checkpoint
-from scidiffuse.core.datasets import cache_folder
 
 RESULTS = Path(__file__).parent / "results" / "molecules_gdss.json"
 COUPLINGS = ("joint", "independent", "sequential")
@@ -50,21 +47,18 @@ CALLS = {  # sampler, steps: S4 asks each network once a step, the predictor-cor
 }
 
 
-def trained(arm: str, seed: int, train: mo.Graphs, runs: Runs, **settings: Any) -> mo.GDSS:
+def model_of(arm: str, seed: int, train: mo.Graphs, runs: Runs, **settings: Any) -> mo.GDSS:
     """The model of an arm and seed: loaded, trained on, or trained."""
     steps = max(1, round(STEPS.get(arm, 8_000) * runs.budget))
     folder = runs.work / f"{arm}-{steps}-{seed}"
-    if is_checkpoint(folder / "done"):
-        return mo.GDSS.load(folder / "done")
     config = {"coupling": arm} if arm in COUPLINGS else {}
-    model = mo.GDSS.for_dataset(train, ema=0.999, **config)
     size = min(settings["batch_size"], len(train))
     epochs = steps * size / len(train)
-    model.fit(
-        train, max_steps=steps, lr_decay=settings.get("lr_decay", 0.1 ** (1 / epochs)), seed=seed, out=folder,
-        resume=True, save_every=500, accelerator="cpu", batch_size=settings["batch_size"],
+    model: mo.GDSS = trained(
+        folder, lambda: mo.GDSS.for_dataset(train, ema=0.999, **config),  # type: ignore[arg-type]
+        train, max_steps=steps, lr_decay=settings.get("lr_decay", 0.1 ** (1 / epochs)), seed=seed, save_every=500,
+        batch_size=settings["batch_size"],
     )  # fmt: skip
-    model.save(folder / "done")
     return model
 
 
@@ -72,7 +66,7 @@ def molecules(arm: str, seed: int, runs: Runs) -> Row:
     """A run on QM9."""
     train, held = graphs()
     start = time.process_time()
-    model = trained(arm, seed, train, runs, batch_size=256)
+    model = model_of(arm, seed, train, runs, batch_size=256)
     out: Row = {"cpu_seconds_training": round(time.process_time() - start, 1)}
     for sampler, steps in CALLS["headline" if arm == "headline" else "ablation"]:
         out[f"{sampler} {steps}"] = sampled(model, sampler, steps, seed, train, held)
@@ -99,7 +93,7 @@ def communities(seed: int, runs: Runs) -> Row:
     order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0))
     test, train = whole[order[:20]], whole[order[20:]]
     start = time.process_time()
-    model = trained("community", seed, train, runs, batch_size=128, lr_decay=0.999)
+    model = model_of("community", seed, train, runs, batch_size=128, lr_decay=0.999)
     out: Row = {
         "cpu_seconds_training": round(time.process_time() - start, 1),
         "train against test": distances(train, test),
@@ -134,22 +128,12 @@ def summary(found: Row) -> Row:
         for sampler in sorted({k for row in rows for k, v in row.items() if isinstance(v, dict)}):
             tables = [row[sampler] for row in rows if sampler in row]
             keys = names if arm != "community" else [k for k in tables[0] if k.startswith("mmd")]
-            out[f"{arm}, {sampler}"] = {"seeds": len(tables)} | {
-                k: [round(float(f([t[k]["value"] for t in tables])), 5) for f in (np.mean, np.std)]
-                for k in keys
-                if k in tables[0]
-            }
+            out[f"{arm}, {sampler}"] = over_seeds(tables, keys)
     return out
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="GDSS on QM9 and community-small.")
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--budget", type=float, default=1.0, help="factor on all training steps")
-    parser.add_argument("--work", type=Path, default=cache_folder() / "molecules_gdss")
-    parser.add_argument("--output", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
+    arguments = options("GDSS on QM9 and community-small.", ARMS, RESULTS)
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", message=".*FCD.*|.*biased.*")
     runs = Runs(arguments.output, arguments.work, arguments.budget)

@@ -19,20 +19,16 @@ NSPDK and FCD (of 1,000 molecules: biased upwards, alike for all) to the 10,000 
 
 from __future__ import annotations
 
-import argparse
 import time
 import warnings
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from scidiffuse import molecules as mo
+from scidiffuse.benchmarks.common.arms import options, over_seeds, trained
 from scidiffuse.benchmarks.common.qm9 import graphs, head, percent
 from scidiffuse.benchmarks.common.runs import Row, Runs
-from scidiffuse.core.checkpoint import is_checkpoint
-from scidiffuse.core.datasets import cache_folder
 
 RESULTS = Path(__file__).parent / "results" / "molecules_pard.json"
 SAMPLES, STEPS = 1_000, 3_000
@@ -50,15 +46,10 @@ def run(arm: str, seed: int, runs: Runs) -> Row:
     folder = runs.work / f"{arm}-{steps}-{seed}"
     train, held = graphs()
     start = time.process_time()
-    if is_checkpoint(folder / "done"):
-        model: Any = system.load(folder / "done")
-    else:
-        model = system.for_dataset(train, "small", **settings)
-        model.fit(
-            train, max_steps=steps, batch_size=64, seed=seed, out=folder, resume=True, save_every=250,
-            accelerator="cpu",
-        )  # fmt: skip
-        model.save(folder / "done")
+    model = trained(
+        folder, lambda: system.for_dataset(train, "small", **settings),  # type: ignore[attr-defined]
+        train, max_steps=steps, batch_size=64, seed=seed, save_every=250,
+    )  # fmt: skip
     out: Row = {"cpu_seconds_training": round(time.process_time() - start, 1)}
     start = time.process_time()
     found = model.sample(SAMPLES, steps=calls, seed=seed, max_batch=250)
@@ -74,24 +65,11 @@ def run(arm: str, seed: int, runs: Runs) -> Row:
 
 def summary(found: Row) -> Row:
     """Mean and standard deviation over seeds."""
-    out: Row = {}
-    for arm in ARMS:
-        rows = [row for key, row in found.items() if key.startswith(f"{arm}/")]
-        names = [k for k, v in rows[0].items() if isinstance(v, dict)] if rows else []
-        out[arm] = {"seeds": len(rows)} | {
-            k: [round(float(f([r[k]["value"] for r in rows if k in r])), 4) for f in (np.mean, np.std)] for k in names
-        }
-    return out
+    return {arm: over_seeds([row for key, row in found.items() if key.startswith(f"{arm}/")]) for arm in ARMS}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="PARD with and without its order, and DiGress.")
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--budget", type=float, default=1.0, help="factor on all training steps")
-    parser.add_argument("--work", type=Path, default=cache_folder() / "molecules_pard")
-    parser.add_argument("--output", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
+    arguments = options("PARD with and without its order, and DiGress.", ARMS, RESULTS)
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", category=UserWarning)
     runs = Runs(arguments.output, arguments.work, arguments.budget)

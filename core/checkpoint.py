@@ -24,7 +24,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -34,6 +34,8 @@ from torch import Tensor, nn
 from .. import __version__
 
 __all__ = ["FORMAT_VERSION", "Checkpoint", "CheckpointError", "is_checkpoint", "load", "save"]
+
+T = TypeVar("T")
 
 FORMAT = "scidiffuse-checkpoint"
 FORMAT_VERSION = 1
@@ -69,6 +71,22 @@ class Checkpoint:
     version: int = FORMAT_VERSION
     written_by: str = __version__
     folder: Path | None = None
+
+    def settings(self, config_class: type[T]) -> T:
+        """The settings under "config", as an object of their dataclass (lists become tuples).
+
+        Raises:
+            CheckpointError: none, or some that this version lacks.
+        """
+        stored = dict(self.config.get("config", {}))
+        if not stored:
+            raise CheckpointError(
+                f"{self._where()} holds weights without settings: give a folder that save or fit wrote"
+            )
+        strange = sorted(set(stored) - {f.name for f in dataclasses.fields(config_class)})  # type: ignore[arg-type]
+        if strange:
+            raise CheckpointError(f"{self._where()} has the settings {strange}, which this version lacks")
+        return config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
 
     def load_into(self, module: nn.Module) -> None:
         """Copy `tensors` into `module`, whose names and shapes must be the same, and put it into eval mode.

@@ -16,11 +16,15 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-__all__ = ["EXPECTED", "Words"]
+if TYPE_CHECKING:
+    from .training.interruption import Position
+
+__all__ = ["EXPECTED", "Words", "resumable"]
 
 #: What bad input and missing packages raise; anything else is a defect of ours and keeps its traceback.
 EXPECTED = (ValueError, TypeError, OSError, RuntimeError, ImportError)
@@ -76,3 +80,24 @@ class Words:
             except KeyboardInterrupt as error:
                 typer.echo("interrupted", err=True)
                 raise typer.Exit(130) from error
+
+
+@contextmanager
+def resumable(folder: Path) -> Iterator[Position]:
+    """Wrap a training in `folder`: Ctrl-C says which steps were reached and saved, and exits with 130.
+
+    Yields:
+        the position, whose callbacks the training is given.
+    """
+    from .training.interruption import Position, interrupted, saved_step
+
+    at = Position(saved_step(folder))
+    try:
+        yield at
+    except (KeyboardInterrupt, SystemExit) as error:
+        if not interrupted(error):
+            raise
+        saved = saved_step(folder)
+        last = "no checkpoint yet" if saved is None else f"last checkpoint {saved}; continue with --resume"
+        typer.echo(f"interrupted at step {at.step or at.before or 0}; {last}", err=True)
+        raise typer.Exit(130) from error

@@ -36,6 +36,7 @@ from .grids import Grid
 from .hooks import Hook
 from .sample import _grid, sample
 from .samplers.base import Sampler
+from .settings import positive_integers
 from .spaces import Space
 from .tree import Tree, take, tree_map
 
@@ -114,9 +115,7 @@ def sample_shards(
             `resume=False`.
         RuntimeError: if another process failed.
     """
-    for name, value in (("total", total), ("shard", shard)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    positive_integers({"total": total, "shard": shard})
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise TypeError(f"seed must be an integer, got {type(seed).__name__}")
     group = max([1, *(hook.group for hook in hooks)])

@@ -7,17 +7,21 @@ its states, and after the run one walker of each group is what the user gets.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.hooks import Step
 from ..core.noise import SlotNoise
 from ..core.steering import SVDD, FeynmanKac
 from ..core.steering.resampling import pick, uniforms
+from .chem import molecule_of
+from .samples import unsanitised
 
-__all__ = ["Steering", "choose", "with_reward"]
+__all__ = ["GraphReward", "Steering", "choose", "with_reward"]
 
 Steering = SVDD | FeynmanKac
 
@@ -49,3 +53,49 @@ def choose(hook: Steering, aux: dict[str, Tensor], size: int, seed: int, role: s
     log_w = aux[f"{hook.name}_log_w"].cpu().view(-1, hook.group)
     u = uniforms(SlotNoise(seed, range(size)), torch.empty(size), hook.group, 0, f"{role}/choose")
     return starts + pick(log_w, u)
+
+
+@dataclass(frozen=True, eq=False)
+class GraphReward:
+    """A reward of states {"X", "A"} or {"A"}, from one of molecules (of adjacency matrices, where graphs are none).
+
+    Molecules go through the protocol of :mod:`.chem`: corrected, largest fragment. From step to step most predictions
+    are the same graph again: the rewards of the last call are kept.
+
+    Attributes:
+        function: molecule (or (n, n) array of 0 and 1) -> number, larger is better.
+        read: data prediction and nodes (B, N) -> A (B, N, N), mask (B, N), types (B, N): what graph it is.
+        vocabulary, hydrogens: of the graphs; hydrogens is None where they are no molecules.
+        invalid: reward of what is no molecule.
+    """
+
+    function: Callable[[Any], float]
+    read: Callable[[dict[str, Tensor], Tensor], tuple[Tensor, Tensor, Tensor]]
+    vocabulary: tuple[str, ...] | None
+    hydrogens: str | None
+    invalid: float
+    last: dict[bytes, float] = field(default_factory=dict, repr=False)
+
+    def __call__(self, data: dict[str, Tensor], step: Step | None) -> list[float]:
+        """The reward of each state, (B,)."""
+        assert step is not None
+        nodes = step.space.spaces["A"].mask.cpu().expand(len(data["A"]), -1)  # type: ignore[attr-defined]
+        A, mask, types = self.read({name: leaf.cpu() for name, leaf in data.items()}, nodes)
+        keys = [a[m][:, m].numpy().tobytes() + t[m].numpy().tobytes() for a, m, t in zip(A, mask, types, strict=True)]
+        now: dict[bytes, float] = {}
+        for i, key in enumerate(keys):
+            if key not in now:
+                now[key] = (
+                    self.last[key] if key in self.last else self._reward(*(p[i : i + 1] for p in (A, mask, types)))
+                )
+        self.last.clear()
+        self.last.update(now)
+        return [now[key] for key in keys]
+
+    def _reward(self, A: Tensor, mask: Tensor, types: Tensor) -> float:
+        """The reward of one graph, (1, N, N), (1, N), (1, N)."""
+        if self.hydrogens is None or self.vocabulary is None:
+            n = int(mask.sum())
+            return float(self.function(np.asarray(A[0, :n, :n])))
+        mol = molecule_of(unsanitised(A, mask, types, self.vocabulary, self.hydrogens)[0]).mol
+        return self.invalid if mol is None else float(self.function(mol))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..core import checkpoint
+from ..core.model import load_kind
 
 __all__ = ["SYSTEMS", "Kind", "System", "kind_of", "load_model", "pretrained", "system"]
 
@@ -81,17 +82,7 @@ def load_model(folder: str | os.PathLike[str]) -> Any:
         FileNotFoundError: no such folder.
         CheckpointError: no checkpoint, a corrupted one, or one of another kind of model (which is named).
     """
-    path = Path(folder)
-    if not checkpoint.is_checkpoint(path):  # the folder of a training
-        path = next((path / k for k in ("best", "model") if checkpoint.is_checkpoint(path / k)), path)
-    kind = checkpoint.load(path).kind
-    kinds = [entry.name for entry in SYSTEMS.values()]
-    if kind not in kinds:
-        raise checkpoint.CheckpointError(
-            f"checkpoint {str(path)!r} holds a {kind!r}, which is no generator of this wing: expected one of "
-            f"{', '.join(kinds)}; load it with the class that wrote it"
-        )
-    return system(kind).load(path)
+    return load_kind(folder, [entry.name for entry in SYSTEMS.values()], system, "generator")
 
 
 def pretrained(name: str = "gdss-qm9") -> Path:

@@ -43,8 +43,10 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 import torch
 
+from ..core.checkpoint import Checkpoint
 from ..core.denoisers import Denoiser
 from ..core.schedules import DiscreteBetas
+from ..core.settings import positive_integers
 from .constraints import Steering
 from .csdi_config import CSDIConfig
 from .csdi_data import Aligned, Scales, TrainingWindows, ValidationWindows, who_of
@@ -160,8 +162,9 @@ class CSDI(WindowModel):
         series = {"ids": list(s.ids), "mean": s.mean.tolist(), "std": s.std.tolist()}
         return super()._header() | {"series": series}
 
-    def _restore(self, stored: dict[str, Any]) -> None:
-        super()._restore(stored)
+    def _restore(self, read: Checkpoint) -> None:
+        super()._restore(read)
+        stored = read.config
         series = stored["series"]
         self.scales = Scales(tuple(series["ids"]), np.array(series["mean"]), np.array(series["std"]))
 
@@ -396,8 +399,7 @@ class CSDI(WindowModel):
             UserWarning: the model was trained with neither "random" nor "blocks".
         """
         denoiser, c, scales = self._trained(), self.config, self._scales()
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise ValueError(f"the number of windows must be a positive integer, got {n!r}")
+        positive_integers({"the number of windows": n})
         who = who_of(scales.ids if ids is None else tuple(ids), scales)
         run = Run.of(denoiser, self.schedule, c, sampler, steps, seed, max_batch, progress)
         if not {"random", "blocks"} & set(c.target_strategy):

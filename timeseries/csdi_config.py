@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
+from ..core.settings import positive_integers
 from .data import canonical_freq
 from .presets import settings
 from .window_config import Sampling, check_diffusion
@@ -74,13 +75,11 @@ class CSDIConfig:
     sampling_steps: int | None = None
 
     def __post_init__(self) -> None:
-        for name in (
+        names = (
             "context_length", "prediction_length", "stride", "features_per_step", "channels", "layers", "heads",
             "feedforward", "embedding", "time_embedding", "series_embedding", "timesteps",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        )  # fmt: skip
+        positive_integers({name: getattr(self, name) for name in names})
         if self.channels % self.heads:
             raise ValueError(f"channels must be a multiple of heads, got {self.channels} and {self.heads}")
         for name, least in (("embedding", 4), ("time_embedding", 2)):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
-from pathlib import Path
 from typing import Any
 
-from ..core import checkpoint
+from ..core.model import load_kind
 
 __all__ = ["SYSTEMS", "load_model", "system"]
 
@@ -42,14 +41,4 @@ def load_model(folder: str | os.PathLike[str]) -> Any:
         FileNotFoundError: no such folder.
         CheckpointError: no checkpoint, a corrupted one, or one of another kind of model (which is named).
     """
-    path = Path(folder)
-    if not checkpoint.is_checkpoint(path):  # the folder of a training
-        path = next((path / k for k in ("best", "model") if checkpoint.is_checkpoint(path / k)), path)
-    kind = checkpoint.load(path).kind
-    kinds = [known for _, known in SYSTEMS.values()]
-    if kind not in kinds:
-        raise checkpoint.CheckpointError(
-            f"checkpoint {str(path)!r} holds a {kind!r}, which is no model of this wing: expected one of "
-            f"{', '.join(kinds)}; load it with the class that wrote it"
-        )
-    return system(kind).load(path)
+    return load_kind(folder, [kind for _, kind in SYSTEMS.values()], system)

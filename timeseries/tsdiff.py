@@ -36,6 +36,7 @@ from ..core.networks import S4DBackbone
 from ..core.sample import sample
 from ..core.samplers import DDIM, DDPM
 from ..core.schedules import DiscreteBetas
+from ..core.settings import positive_integers
 from .bases import base_paths
 from .constraints import Steering
 from .data import Panel, to_model_panel
@@ -373,8 +374,7 @@ class TSDiff(WindowModel):
             ValueError: n < 1, or an unknown sampler.
         """
         c, denoiser = self.config, self._trained()
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise ValueError(f"the number of windows must be a positive integer, got {n!r}")
+        positive_integers({"the number of windows": n})
         sampler, steps = sampling_of(c, sampler, steps)
         check_max_batch(max_batch)
         result = sample(

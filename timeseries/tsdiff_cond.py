@@ -38,12 +38,14 @@ import torch
 from torch import Tensor
 
 from ..core import grids
+from ..core.checkpoint import Checkpoint
 from ..core.denoisers import Denoiser
 from ..core.networks import S4DBackbone
 from ..core.noise import keyed_generator
 from ..core.sample import sample
 from ..core.samplers import DDIM, DDPM
 from ..core.schedules import DiscreteBetas
+from ..core.settings import positive_integers
 from .calendar import calendar_features, times_around
 from .constraints import Steering
 from .covariates import Exogenous, Known, Standard, read_known
@@ -420,8 +422,7 @@ class TSDiffCond(WindowModel):
             UserWarning: the model was never shown nothing in training (``missing`` other than "mixed").
         """
         c, denoiser = self.config, self._trained()
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise ValueError(f"the number of windows must be a positive integer, got {n!r}")
+        positive_integers({"the number of windows": n})
         sampler, steps = sampling_of(c, sampler, steps)
         check_max_batch(max_batch)
         if start is not None and not c.calendar:
@@ -478,7 +479,8 @@ class TSDiffCond(WindowModel):
     def _header(self) -> dict[str, Any]:
         return super()._header() | {"standard": asdict(self.standard)} | ({"tz": self.tz} if self.tz else {})
 
-    def _restore(self, stored: dict[str, Any]) -> None:
-        super()._restore(stored)
+    def _restore(self, read: Checkpoint) -> None:
+        super()._restore(read)
+        stored = read.config
         self.tz = stored.get("tz")
         self.standard = Standard(**{k: tuple(float(v) for v in values) for k, values in stored["standard"].items()})

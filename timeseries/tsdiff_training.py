@@ -1,21 +1,19 @@
-"""What :mod:`.tsdiff` is trained on: windows, the validation that does not leak, and whether a training may go on."""
+"""What :mod:`.tsdiff` is trained on: windows, and the validation that does not leak."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..core import checkpoint
 from .data import Panel, _as_timestamp
 from .window_config import WindowConfig, lags_of
 from .windows import cut_window, window_starts
 
-__all__ = ["Windows", "digest_of", "refuse_leak", "same_training", "shorten", "validation_rows"]
+__all__ = ["Windows", "digest_of", "refuse_leak", "shorten", "validation_rows"]
 
 
 class Windows:
@@ -72,40 +70,6 @@ def shorten(panel: Panel, steps: int, what: str) -> Panel:
         if len(y) <= steps:
             raise ValueError(f"series {u!r} has {len(y)} steps; {what}={steps} would leave nothing to train on")
     return replace(panel, values=tuple(y[: len(y) - steps] for y in panel.values))
-
-
-def same_training(out: Path, kind: str, config: WindowConfig, data: str, max_steps: int) -> None:
-    """Refuse to go on with a training of another model or of other data, or one that has gone further."""
-    if not checkpoint.is_checkpoint(out / "state"):
-        return
-    from ..core.training.state import SafeCheckpointIO
-
-    if checkpoint.is_checkpoint(out / "model"):
-        before = checkpoint.load(out / "model", kind=kind).config
-        was, now = before.get("config", {}), asdict(config)
-        free = {"guidance_scale", "sampler", "sampling_steps"}  # of forecasting alone
-        different = [
-            f"{k} was {was[k]!r}, now {now[k]!r}"
-            for k in now
-            if k in was and k not in free and (tuple(was[k]) if isinstance(was[k], list) else was[k]) != now[k]
-        ]
-        if different:
-            raise ValueError(
-                f"cannot resume the training in {str(out)!r} with another model ({'; '.join(different)}): use the "
-                "same settings, or another folder"
-            )
-        if before.get("data", data) != data:
-            raise ValueError(
-                f"cannot resume the training in {str(out)!r} on other data: it had the digest {before['data']}, "
-                f"these have {data} (series, timestamps, values, holdout and validation all count); use the "
-                "same data, or another folder"
-            )
-    step = int(SafeCheckpointIO().load_checkpoint(out / "state")["global_step"])
-    if step > max_steps:
-        raise ValueError(
-            f"the training in {str(out)!r} is already at step {step}, nothing to do up to max_steps={max_steps}: "
-            "ask for more steps, or load its model"
-        )
 
 
 def validation_rows(panel: Panel, config: WindowConfig, windows: int) -> np.ndarray:

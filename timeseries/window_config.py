@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self, get_args
 
+from ..core.settings import positive_integers
 from .data import canonical_freq
 from .presets import settings
 from .windows import Scaler, lags_for
@@ -59,10 +60,10 @@ class WindowConfig:
     sampling_steps: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("context_length", "prediction_length", "channels", "blocks", "d_state", "embedding", "timesteps"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        names = (
+            "context_length", "prediction_length", "channels", "blocks", "d_state", "embedding", "timesteps",
+        )  # fmt: skip
+        positive_integers({name: getattr(self, name) for name in names})
         if self.scaler not in ("mean_abs", "standard"):
             raise ValueError(f"scaler must be 'mean_abs' or 'standard', got {self.scaler!r}")
         check_diffusion(self)

@@ -1,16 +1,15 @@
-"""What every model of windows shares: training on a panel without leaks, resuming, and files.
+"""What every model of windows shares: training on a panel without leaks.
 
 A window model cuts windows of L = C + H steps (context and horizon) out of every series of a panel, scaled by what it
-may know (:mod:`.windows`), and trains one denoiser on all of them. A system says what is its own in a few hooks:
+may know (:mod:`.windows`), and trains one denoiser on all of them. Files and resuming are those of `core.model`; a
+system says what is its own in the hooks there and a few more:
 
-    kind, config_class          name in checkpoints; its frozen dataclass, which has freq, prediction_length and scaler
-    _build(seed)                the untrained denoiser
+    config_class                its frozen dataclass, which has freq, prediction_length and scaler
     _windows(panel, share)      the training set: a map-style data set, or one with ``draw(index, generator)``
     _validation(panel, count)   the last `count` horizons of every series, as such a data set
     _objective()                what is minimised
     _measure(train)             everything that is read off the training data, the default scale first
     _digest(train)              by which a resumed training knows its data
-    _header(), _restore(stored) what travels in the checkpoint beside the weights
 
 *No leak.* Held-out steps (``holdout``) are cut off before anything is measured; validation horizons begin after the
 training data of their series end, and a validation frame in which they do not is refused. All of this counts from the
@@ -23,16 +22,15 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, fields, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 
-from ..core import checkpoint
-from ..core.denoisers import Denoiser
+from ..core.checkpoint import Checkpoint
+from ..core.model import Model
 from .data import Panel, freq_words, to_panel
-from .tsdiff_training import digest_of, refuse_leak, same_training, shorten
+from .tsdiff_training import digest_of, refuse_leak, shorten
 from .windows import default_scale
 
 if TYPE_CHECKING:
@@ -43,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["WindowModel"]
 
 
-class WindowModel:
+class WindowModel(Model):
     """A diffusion model of windows of series; see the module for what a subclass defines.
 
     Args:
@@ -59,32 +57,16 @@ class WindowModel:
         steps: optimizer steps taken, earlier runs included; 0 for a loaded model.
     """
 
-    kind: ClassVar[str]
-    config_class: ClassVar[type]
-    config: Any
+    fits: ClassVar[str] = "df"
+    digested: ClassVar[str] = "series, timestamps, values, holdout and validation all count"
+    free: ClassVar[frozenset[str]] = frozenset({"guidance_scale", "sampler", "sampling_steps"})  # of forecasting alone
 
     def __init__(self, config: Any = None, **settings: Any) -> None:
-        name = self.config_class.__name__
-        if config is not None and settings:
-            raise TypeError(f"give a {name} or its fields, not both (got config and {sorted(settings)})")
-        if config is not None and not isinstance(config, self.config_class):
-            raise TypeError(f"config must be a {name}, got {type(config).__name__}")
-        self.config = config or self.config_class(**settings)
-        self.denoiser: Denoiser | None = None
+        super().__init__(config, **settings)
         self.default: tuple[float, float] = (0.0, 1.0)
         self.trained_until: dict[str, str] = {}
-        self.history: list[dict[str, float]] = []
-        self.data = ""
-        self.steps = 0
-
-    def __repr__(self) -> str:
-        return f"{self.kind}({self.config}, {'trained' if self.denoiser is not None else 'not trained'})"
 
     # -- what a system defines -------------------------------------------------------------------------------------
-    def _build(self, seed: int) -> Denoiser:
-        """The denoiser with the initial weights of `seed`."""
-        raise NotImplementedError
-
     def _windows(self, panel: Panel, min_observed: float) -> Any:
         """The training set of a panel."""
         raise NotImplementedError
@@ -108,16 +90,13 @@ class WindowModel:
         return digest_of(train)
 
     def _header(self) -> dict[str, Any]:
-        """What is stored beside the weights: JSON values."""
-        head = {"config": asdict(self.config), "default": list(self.default), "trained_until": self.trained_until}
-        return head | ({"data": self.data} if self.data else {})
+        return super()._header() | {"default": list(self.default), "trained_until": self.trained_until}
 
-    def _restore(self, stored: dict[str, Any]) -> None:
-        """Take up what `_header` stored, the configuration excepted."""
-        shift, scale = stored["default"]
+    def _restore(self, read: Checkpoint) -> None:
+        super()._restore(read)
+        shift, scale = read.config["default"]
         self.default = (float(shift), float(scale))
-        self.trained_until = dict(stored.get("trained_until", {}))
-        self.data = str(stored.get("data", ""))
+        self.trained_until = dict(read.config.get("trained_until", {}))
 
     # -- training --------------------------------------------------------------------------------------------------
     def fit(
@@ -175,8 +154,6 @@ class WindowModel:
                 settings out of range, or a training to resume that had other data, other settings of the model (both
                 named), or more than ``max_steps`` steps.
         """
-        from ..core.training import fit
-
         panel = df if isinstance(df, Panel) else to_panel(df, freq or self.config.freq)
         if self.config.freq is not None and panel.freq != self.config.freq:
             raise ValueError(
@@ -200,11 +177,9 @@ class WindowModel:
         self._measure(train)
         self.trained_until = {str(u): str(train.end(i)) for i, u in enumerate(train.ids)}
         self.data = self._digest(train)
-        if resume and out is not None:
-            same_training(Path(out), self.kind, self.config, self.data, max_steps)
         data = self._windows(train, min_observed)
         val = None if valid is None else self._validation(valid, val_windows)
-        result = fit(
+        return self._train(
             self._build(seed),
             data,
             max_steps=max_steps,
@@ -220,33 +195,9 @@ class WindowModel:
             out=out,
             resume=resume,
             save_every=save_every,
-            kind=self.kind,
-            config=self._header(),
             progress=progress,
             **hardware,
         )
-        self.history, self.steps = result.history, result.steps
-        self.denoiser = result.denoiser
-        if val is not None and out is not None and checkpoint.is_checkpoint(Path(out) / "best"):
-            checkpoint.load(Path(out) / "best", kind=self.kind).load_into(self._network())
-        self._freeze()
-        return self
-
-    # -- the trained network ---------------------------------------------------------------------------------------
-    def _trained(self) -> Denoiser:
-        if self.denoiser is None:
-            raise RuntimeError(
-                f"this {self.kind} is not trained: call fit(df) first, or {type(self).__name__}.load(folder)"
-            )
-        return self.denoiser
-
-    def _network(self) -> torch.nn.Module:
-        network = self._trained().network
-        assert isinstance(network, torch.nn.Module)
-        return network
-
-    def _freeze(self) -> None:
-        self._network().eval().requires_grad_(False)
 
     def refine(self, *args: Any, **kwargs: Any) -> Forecast:
         """Improve somebody else's forecast: what an unconditional model can, see :meth:`.TSDiff.refine`.
@@ -258,38 +209,6 @@ class WindowModel:
             f"refinement asks how likely a whole window is, which {self.kind}, a conditional model, does not say: "
             "train a TSDiff and call its refine"
         )
-
-    # -- files -----------------------------------------------------------------------------------------------------
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write weights (safetensors) and configuration (JSON) into ``folder``, atomically; returns it."""
-        self._trained()
-        return checkpoint.save(folder, self._network(), self._header(), kind=self.kind)
-
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Self:
-        """Read what `save`, or `fit` with ``out`` (its ``model`` and ``best``), wrote.
-
-        Raises:
-            FileNotFoundError, CheckpointError: nothing there, corrupted, foreign, or of another kind.
-        """
-        read = checkpoint.load(folder, kind=cls.kind)
-        stored = dict(read.config.get("config", {}))
-        known = {f.name for f in fields(cls.config_class)}
-        if not stored:
-            raise checkpoint.CheckpointError(
-                f"checkpoint {str(folder)!r} holds weights without settings: give a folder that save or fit wrote"
-            )
-        if set(stored) - known:
-            raise checkpoint.CheckpointError(
-                f"checkpoint {str(folder)!r} has the settings {sorted(set(stored) - known)}, which this version lacks"
-            )
-        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
-        model = cls(cls.config_class(**settings))
-        model._restore(read.config)
-        model.denoiser = model._build(0)
-        read.load_into(model._network())
-        model._freeze()
-        return model
 
 
 def _warn_of_ends(panel: Panel, stacklevel: int) -> None:

@@ -43,6 +43,7 @@ def evaluate(
     kernel: Annotated[
         Literal["emd", "tv"], typer.Option(help="Of graphs: emd as GDSS, tv as SPECTRE and DiGress.")
     ] = "emd",
+    planar: Annotated[bool, typer.Option("--planar", help="Of graphs: how many are planar and in one piece.")] = False,
     poses: Annotated[bool, typer.Option("--posebusters", help="Of geometries: PoseBusters' checks (slow).")] = False,
     strain: Annotated[bool, typer.Option("--strain", help="Of geometries: MMFF94 strain energy (slow).")] = False,
     kmer: Annotated[int, typer.Option(min=1, help="Of sequences: length of the words that are compared.")] = 3,
@@ -58,9 +59,10 @@ def evaluate(
 ) -> None:
     """Score samples beside training and reference data.
 
-    What is scored follows from the file: SMILES by --suite, graphs by MMDs of their statistics, geometries by the
-    stability of EDM (and --posebusters, --strain), sequences by k-mers. SMILES that are no molecule count as invalid
-    and are named; --errors skip leaves out bad entries of the other files and names them.
+    What is scored follows from the file: SMILES by --suite, graphs by MMDs of their statistics and by how many are in
+    one piece, different and (with --train) new, geometries by the stability of EDM (and --posebusters, --strain),
+    sequences by k-mers. SMILES that are no molecule count as invalid and are named; --errors skip leaves out bad
+    entries of the other files and names them.
 
     \b
       scidiffuse molecules evaluate samples/samples.smi --suite moses \\
@@ -69,13 +71,14 @@ def evaluate(
     with told():
         folder = None if out is None else folder_of(out)
         kind = kind_of_file(samples)
-        _fits(kind, train=train, poses=poses or None, strain=strain or None, alphabet=alphabet, column=column)
+        flags = {"planar": planar or None, "poses": poses or None, "strain": strain or None}
+        _fits(kind, train=train, alphabet=alphabet, column=column, **flags)
         options: dict[str, Any] = {"errors": errors}
         facts: dict[str, Any] = {"samples": samples, "kind": kind, "train": train, "reference": reference}
         if kind == "smiles":
             scores = _molecules(samples, train, reference, suite, column, limit, allow_small, seed, facts)
         elif kind == "graphs":
-            scores = _graphs(samples, reference, kernel, limit, seed, options)
+            scores = _graphs(samples, train, reference, kernel, planar, limit, seed, options)
         elif kind == "atoms":
             scores = _geometries(
                 samples, train, reference, poses, strain, seed, options | given(limit=limit, units=units)
@@ -93,7 +96,8 @@ def evaluate(
 def _fits(kind: str, **options: Any) -> None:
     """Refuse options that mean nothing for such a file."""
     homes = {
-        "train": ("smiles", "atoms", "sequences"),
+        "train": ("smiles", "atoms", "graphs", "sequences"),
+        "planar": ("graphs",),
         "poses": ("atoms",),
         "strain": ("atoms",),
         "alphabet": ("sequences",),
@@ -138,7 +142,14 @@ def _molecules(
 
 
 def _graphs(
-    samples: str, reference: str | None, kernel: Any, limit: int | None, seed: int, options: dict[str, Any]
+    samples: str,
+    train: str | None,
+    reference: str | None,
+    kernel: Any,
+    planar: bool,
+    limit: int | None,
+    seed: int,
+    options: dict[str, Any],
 ) -> dict[str, Score]:
     from .. import metrics
 
@@ -146,7 +157,9 @@ def _graphs(
         raise ValueError("graphs are scored by comparison: give --reference, a file or a named set")
     found = read(samples, "graphs", limit=limit, **options)
     held = read(reference, "graphs", **options)
-    return metrics.graph_mmd(adjacencies(found), adjacencies(held), kernel, seed=seed)
+    known = None if train is None else adjacencies(read(train, "graphs", **options))
+    made = adjacencies(found)
+    return metrics.graph_vun(made, known, planar=planar) | metrics.graph_mmd(made, adjacencies(held), kernel, seed=seed)
 
 
 def _geometries(

@@ -99,9 +99,12 @@ def scores_of(result: Any, train: str | None, reference: str | None, **reading: 
         if names and valid:
             known_smiles = None if train is None else known_of(train, result.smiles, **reading)
             scores |= metrics.evaluate(result.smiles, train=known_smiles, suite=names)  # type: ignore[arg-type]
-    elif reference is not None and hasattr(result, "graphs"):
-        held = read(reference, "graphs", **reading)
-        scores |= metrics.graph_mmd(adjacencies(result.graphs), adjacencies(held))
+    elif hasattr(result, "graphs"):
+        made = adjacencies(result.graphs)
+        known_graphs = None if train is None else adjacencies(read(train, "graphs", **reading))
+        scores |= metrics.graph_vun(made, known_graphs)
+        if reference is not None:
+            scores |= metrics.graph_mmd(made, adjacencies(read(reference, "graphs", **reading)))
     return scores
 
 

@@ -95,18 +95,17 @@ def train(
           --split random --out runs/gdss-qm9
       scidiffuse molecules train edm mine.sdf --set layers=4 --out runs/mine
     """
+    from ...core.messages import resumable
     from ...core.outputs import draw, write_json
     from ...core.training import hardware
-    from ...core.training.interruption import Position, interrupted, saved_step
     from ..plots import training_curve
     from ..systems import kind_of
     from ..systems import system as class_of
 
-    at, begin = Position(), time.perf_counter()
+    begin = time.perf_counter()
     with told():
         folder = folder_of(out)
-        try:
-            before = saved_step(folder)
+        with resumable(folder) as at:
             cls, kind = class_of(system), kind_of(system)
             everything = read(
                 data,
@@ -152,13 +151,6 @@ def train(
                 callbacks=at.callbacks(),
                 **hardware(devices, num_nodes, strategy, accelerator, precision),
             )
-        except (KeyboardInterrupt, SystemExit) as error:
-            if not interrupted(error):
-                raise
-            saved = saved_step(folder)
-            last = "no checkpoint yet" if saved is None else f"last checkpoint {saved}; continue with --resume"
-            typer.echo(f"interrupted at step {at.step if at.step else before or 0}; {last}", err=True)
-            raise typer.Exit(130) from error
         from ...core import checkpoint
 
         where = folder / ("best" if checkpoint.is_checkpoint(folder / "best") else "model")
@@ -176,7 +168,7 @@ def train(
         if model.history:
             draw(training_curve(model.history), folder / "losses.png")
         done = f"already at step {model.steps}, nothing to do"
-        if before != model.steps:
+        if at.before != model.steps:
             done = f"trained to step {model.steps} on {len(parts['train'])} of {data}"
         typer.echo(f"{done}; the model is in {where}")
 

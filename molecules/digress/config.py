@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal
+
+from ...core.settings import Settings
 
 __all__ = ["PRESETS", "DiGressConfig"]
 
 
+_DRUGS = {"layers": 12, "dy": 128, "ff_y": 256, "mlp_y": 256}
+_LARGE = {"ff_e": 64, "ff_y": 256, "mlp_x": 128, "mlp_e": 64, "steps": 1000}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "qm9": {},
+    "moses": _DRUGS | {"epochs": 300, "batch_size": 256},
+    "guacamol": _DRUGS | {"epochs": 1000, "batch_size": 32},
+    "community_small": {"layers": 8, "epochs": 1_000_000, "batch_size": 256},
+    "planar": _LARGE | {"layers": 10, "epochs": 100_000, "batch_size": 64},
+    "sbm": _LARGE | {"layers": 8, "epochs": 50_000, "batch_size": 16},
+    "small": {
+        "layers": 4, "dx": 64, "de": 32, "dy": 32, "heads": 4, "ff_x": 128, "ff_e": 64, "ff_y": 64, "mlp_x": 64,
+        "mlp_e": 32, "mlp_y": 32, "dropout": 0.0, "steps": 100, "epochs": 2, "batch_size": 64, "lr": 2e-3,
+        "decay": "cosine", "ema": 0.999,
+    },
+}  # fmt: skip
+"""Settings by data set, as they differ from the defaults (QM9's): published, but for "small", for a CPU."""
+
+
 @dataclass(frozen=True)
-class DiGressConfig:
+class DiGressConfig(Settings):
     """Everything that defines a DiGress model. Immutable; stored in the checkpoint. The defaults are those of QM9.
 
     Attributes:
@@ -33,6 +55,8 @@ class DiGressConfig:
         weight_decay: of AdamW; 1e-12 as published.
         ema: decay of the average of the weights that sampling uses; None: the last weights, as published.
     """
+
+    presets: ClassVar[Mapping[str, dict[str, Any]]] = PRESETS
 
     layers: int = 9
     dx: int = 256
@@ -61,19 +85,13 @@ class DiGressConfig:
     ema: float | None = None
 
     def __post_init__(self) -> None:
-        for name in (
+        self._positive(
             "layers", "dx", "de", "dy", "heads", "ff_x", "ff_e", "ff_y", "mlp_x", "mlp_e", "mlp_y", "steps", "epochs",
             "batch_size",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        )  # fmt: skip
         if self.dx % self.heads:
             raise ValueError(f"heads={self.heads} must divide dx={self.dx}")
-        choices = {"features": ("all", "cycles", "none"), "decay": ("constant", "cosine"), "atoms": (True, False)}
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {getattr(self, name)!r}")
+        self._one_of(features=("all", "cycles", "none"), decay=("constant", "cosine"), atoms=(True, False))
         for name in ("dropout", "unconditional"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name} is a probability below 1, got {getattr(self, name)}")
@@ -82,33 +100,3 @@ class DiGressConfig:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if not isinstance(self.properties, tuple) or len(set(self.properties)) < len(self.properties):
             raise ValueError(f"properties is a tuple of different names, got {self.properties!r}")
-
-    @classmethod
-    def preset(cls, name: str, **changes: Any) -> Self:
-        """The settings of a data set: one of :data:`PRESETS`.
-
-        Raises:
-            ValueError: no such preset; they are listed.
-        """
-        if name not in PRESETS:
-            raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
-        return cls(**(PRESETS[name] | changes))
-
-
-_DRUGS = {"layers": 12, "dy": 128, "ff_y": 256, "mlp_y": 256}
-_LARGE = {"ff_e": 64, "ff_y": 256, "mlp_x": 128, "mlp_e": 64, "steps": 1000}
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "qm9": {},
-    "moses": _DRUGS | {"epochs": 300, "batch_size": 256},
-    "guacamol": _DRUGS | {"epochs": 1000, "batch_size": 32},
-    "community_small": {"layers": 8, "epochs": 1_000_000, "batch_size": 256},
-    "planar": _LARGE | {"layers": 10, "epochs": 100_000, "batch_size": 64},
-    "sbm": _LARGE | {"layers": 8, "epochs": 50_000, "batch_size": 16},
-    "small": {
-        "layers": 4, "dx": 64, "de": 32, "dy": 32, "heads": 4, "ff_x": 128, "ff_e": 64, "ff_y": 64, "mlp_x": 64,
-        "mlp_e": 32, "mlp_y": 32, "dropout": 0.0, "steps": 100, "epochs": 2, "batch_size": 64, "lr": 2e-3,
-        "decay": "cosine", "ema": 0.999,
-    },
-}  # fmt: skip
-"""Settings by data set, as they differ from the defaults (QM9's): published, but for "small", for a CPU."""

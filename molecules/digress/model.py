@@ -26,35 +26,34 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
-from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from ...core import checkpoint
+from ...core.checkpoint import Checkpoint
 from ...core.discrete import Ancestral, TokenDenoiser
 from ...core.guidance import ClassifierFree
+from ...core.model import Model
 from ...core.sample import sample
 from ...core.samplers.base import Sampler
+from ...core.settings import positive_integers
 from ..chem import parse
 from ..data.graphs import Graphs
 from ..data.molecules import from_mols
 from ..samples import GraphSamples, graph_samples
 from ..sizes import counts_of
-from ..steering import Steering, choose, with_reward
-from ..training import digest_of, same_training
+from ..steering import GraphReward, Steering, choose, with_reward
+from ..tokens import frequencies, space_of
+from ..training import budget, digest_of, same_kind
 from .config import DiGressConfig
-from .steering import Scaffold, TokenReward
-from .training import TrainingSet, build, frequencies, objective_of, space_of
+from .steering import Scaffold, read
+from .training import TrainingSet, build, objective_of
 
 __all__ = ["DiGress"]
 
-KIND = "DiGress"
 
-
-class DiGress:
+class DiGress(Model):
     """A discrete diffusion model of graphs or molecules.
 
     Args:
@@ -77,24 +76,21 @@ class DiGress:
         >>> out.smiles, out.report["valid_uncorrected_gdss"]  # doctest: +SKIP
     """
 
+    kind: ClassVar[str] = "DiGress"
+    config_class: ClassVar[type] = DiGressConfig
+    fits: ClassVar[str] = "graphs"
+    digested: ClassVar[str] = "graphs, their order and padding count"
+    free: ClassVar[frozenset[str]] = frozenset({"steps"})
+    config: DiGressConfig
+
     def __init__(self, config: DiGressConfig | None = None, **settings: Any) -> None:
-        if config is not None and settings:
-            raise TypeError(f"give a DiGressConfig or its fields, not both (got config and {sorted(settings)})")
-        if config is not None and not isinstance(config, DiGressConfig):
-            raise TypeError(f"config must be a DiGressConfig, got {type(config).__name__}")
-        self.config = config or DiGressConfig(**settings)
+        super().__init__(config, **settings)
         self.vocabulary: tuple[str, ...] | None = None
         self.hydrogens: str | None = None
-        self.nodes = self.bonds = self.steps = 0
+        self.nodes = self.bonds = 0
         self.sizes = torch.zeros(1, dtype=torch.float64)
         self.probs: dict[str, list[float]] = {}
         self.scales: dict[str, list[float]] = {}
-        self.data = ""
-        self.denoiser: TokenDenoiser | None = None
-        self.history: list[dict[str, float]] = []
-
-    def __repr__(self) -> str:
-        return f"DiGress({self.config}, {'trained' if self.denoiser is not None else 'not trained'})"
 
     @classmethod
     def for_dataset(cls, graphs: Graphs, preset: str | None = None, **changes: Any) -> Self:
@@ -147,13 +143,7 @@ class DiGress:
         """
         self._defined()
         self._refuse_features(graphs)
-        for name in ("hydrogens", "vocabulary"):
-            came, own = getattr(graphs, name), getattr(self, name)
-            if came != own:
-                raise ValueError(
-                    f"the model is one of graphs with {name}={own!r}, these have {came!r}: read them with the same "
-                    "vocabulary and Standardise(hydrogens=...)"
-                )
+        same_kind(graphs, self.vocabulary, self.hydrogens)
         if int(graphs.A.max()) >= self.bonds:
             raise ValueError(f"the model knows bonds 0 to {self.bonds - 1}, these graphs have {int(graphs.A.max())}")
         return graphs.padded(self.nodes)
@@ -243,32 +233,20 @@ class DiGress:
             ValueError: no graphs; graphs of another kind than those the model was made for; settings out of range; a
                 training to resume that was another one.
         """
-        from ...core.training import fit
-
         if not isinstance(graphs, Graphs):
             raise TypeError(
                 f"fit takes Graphs (data.from_smiles, data.read_... make them), got {type(graphs).__name__}"
             )
         if len(graphs) == 0:
             raise ValueError("there are no graphs to train on")
-        if epochs is not None and max_steps is not None:
-            raise ValueError(f"give epochs or max_steps, not both (got {epochs} and {max_steps})")
         if not self.nodes:
             self._define(graphs)
         c, train = self.config, self.inputs(graphs)
-        size = min(c.batch_size if batch_size is None else batch_size, len(train))
-        if max_steps is None:
-            epochs = c.epochs if epochs is None else epochs
-            if not epochs > 0:
-                raise ValueError(f"epochs must be positive, got {epochs}")
-            max_steps = max(1, math.ceil(epochs * len(train) / size))
+        size, max_steps = budget(c, len(train), epochs, max_steps, batch_size)
         lr = c.lr if lr is None else lr
         self._measure(train)
-        if resume and out is not None:
-            same_training(Path(out), KIND, c, self.data, max_steps, free={"steps"})
-        denoiser = self._build(seed)
-        result = fit(
-            denoiser,  # type: ignore[arg-type]
+        return self._train(
+            self._build(seed),
             self._training_set(train),
             max_steps=max_steps,
             batch_size=size,
@@ -286,17 +264,10 @@ class DiGress:
             out=out,
             resume=resume,
             save_every=save_every,
-            kind=KIND,
-            config=self._header(),
             collate=TrainingSet.collate,
             progress=progress,
             **hardware,
         )
-        self.history, self.steps, self.denoiser = result.history, result.steps, denoiser
-        if val is not None and out is not None and checkpoint.is_checkpoint(Path(out) / "best"):
-            checkpoint.load(Path(out) / "best", kind=KIND).load_into(self._network())
-        self._freeze()
-        return self
 
     # -- sampling --------------------------------------------------------------------------------------------------
     def sample(
@@ -342,9 +313,7 @@ class DiGress:
                 does not fit.
         """
         denoiser: Any = self._trained()
-        for name, value in (("number of samples", n), ("number of steps", 1 if steps is None else steps)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"the {name} must be a positive integer, got {value!r}")
+        positive_integers({"the number of samples": n, "the number of steps": 1 if steps is None else steps})
         steps = self.config.steps if steps is None else steps
         fixed = None if scaffold is None else self._scaffold(scaffold)
         counts = counts_of(self.sizes, n, nodes, seed, 0 if fixed is None else len(fixed.A))
@@ -354,9 +323,10 @@ class DiGress:
         told, denoiser = self._condition(denoiser, condition, guidance_scale, n)
         given = {"nodes": mask} | ({} if told is None else {"y": told.repeat_interleave(walkers, 0)})
         shape = {"X": mask.shape} if self.typed else {}
+        method = Ancestral() if sampler is None else sampler
         result = sample(
             denoiser,
-            Ancestral() if sampler is None else sampler,
+            method,
             steps=steps,
             shape=shape | {"A": (*mask.shape, self.nodes)},
             space=space_of(mask, self.typed),
@@ -369,7 +339,7 @@ class DiGress:
         chosen = torch.arange(n) if hook is None else choose(hook, result.state.aux, len(mask), seed, "digress")
         x = {name: leaf[chosen].cpu() for name, leaf in result.x.items()}
         info = {
-            "model": KIND, "sampler": repr(Ancestral() if sampler is None else sampler), "steps": steps, "seed": seed,
+            "model": self.kind, "sampler": repr(method), "steps": steps, "seed": seed,
             "network_calls": result.calls * walkers, "condition": None if condition is None else dict(condition),
             "guidance_scale": guidance_scale, "steering": None if steering is None else type(steering).__name__,
         }  # fmt: skip
@@ -399,7 +369,7 @@ class DiGress:
 
     def _hook(self, steering: Any, invalid: float) -> Steering:
         """The steering of the core with a reward of tokens."""
-        return with_reward(steering, lambda f: TokenReward(f, self.vocabulary, self.hydrogens, invalid))
+        return with_reward(steering, lambda f: GraphReward(f, read, self.vocabulary, self.hydrogens, invalid))
 
     def _scaffold(self, scaffold: Any) -> Scaffold:
         if isinstance(scaffold, Graphs):
@@ -417,28 +387,12 @@ class DiGress:
         types = None if one.types is None else one.types[0, :k].long()
         return Scaffold(types, one.A[0, :k, :k].long(), self.nodes)
 
-    # -- the trained network ---------------------------------------------------------------------------------------
+    # -- the trained network and files -----------------------------------------------------------------------------
     def _build(self, seed: int) -> TokenDenoiser:
         return build(self.config, self.probs, self.nodes, self.vocabulary if self.hydrogens is not None else None, seed)
 
-    def _trained(self) -> TokenDenoiser:
-        if self.denoiser is None:
-            raise RuntimeError("this DiGress is not trained: call fit(graphs) first, or DiGress.load(folder)")
-        return self.denoiser
-
-    def _network(self) -> torch.nn.Module:
-        network = self._trained().network
-        assert isinstance(network, torch.nn.Module)
-        return network
-
-    def _freeze(self) -> None:
-        self._network().eval().requires_grad_(False)
-
-    # -- files -----------------------------------------------------------------------------------------------------
     def _header(self) -> dict[str, Any]:
-        """What is stored beside the weights: JSON values."""
-        return {
-            "config": asdict(self.config),
+        return super()._header() | {
             "vocabulary": None if self.vocabulary is None else list(self.vocabulary),
             "hydrogens": self.hydrogens,
             "nodes": self.nodes,
@@ -446,36 +400,12 @@ class DiGress:
             "sizes": self.sizes.tolist(),
             "probs": self.probs,
             "scales": self.scales,
-            "data": self.data,
         }
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write weights (safetensors) and settings (JSON) into ``folder``, atomically; returns it."""
-        self._trained()
-        return checkpoint.save(folder, self._network(), self._header(), kind=KIND)
-
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Self:
-        """Read what `save`, or `fit` with ``out`` (its ``model`` and ``best``), wrote.
-
-        Raises:
-            FileNotFoundError, CheckpointError: nothing there, corrupted, foreign, or of another kind.
-        """
-        read = checkpoint.load(folder, kind=KIND)
-        stored = dict(read.config)
-        settings = dict(stored.get("config", {}))
-        strange = sorted(set(settings) - {f.name for f in fields(DiGressConfig)})
-        if not settings or strange:
-            raise checkpoint.CheckpointError(
-                f"checkpoint {str(folder)!r} has the settings {strange}, which this version lacks"
-            )
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
-        model = cls(DiGressConfig(**plain))
-        model.vocabulary = None if stored["vocabulary"] is None else tuple(stored["vocabulary"])
-        model.hydrogens, model.nodes, model.bonds = stored["hydrogens"], int(stored["nodes"]), int(stored["bonds"])
-        model.sizes = torch.tensor(stored["sizes"], dtype=torch.float64)
-        model.probs, model.scales, model.data = stored["probs"], stored["scales"], stored["data"]
-        model.denoiser = model._build(0)
-        read.load_into(model._network())
-        model._freeze()
-        return model
+    def _restore(self, read: Checkpoint) -> None:
+        super()._restore(read)
+        stored = read.config
+        self.vocabulary = None if stored["vocabulary"] is None else tuple(stored["vocabulary"])
+        self.hydrogens, self.nodes, self.bonds = stored["hydrogens"], int(stored["nodes"]), int(stored["bonds"])
+        self.sizes = torch.tensor(stored["sizes"], dtype=torch.float64)
+        self.probs, self.scales = stored["probs"], stored["scales"]

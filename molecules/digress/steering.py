@@ -12,61 +12,20 @@ each other, and refuses graphs; a symmetric block of known pairs is the case in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ...core.hooks import Hook, Step
-from ..chem import molecule_of
-from ..samples import unsanitised
 
-__all__ = ["Scaffold", "TokenReward"]
+__all__ = ["Scaffold", "read"]
 
 
-@dataclass(frozen=True, eq=False)
-class TokenReward:
-    """A reward of tokens, from one of molecules (or of adjacency matrices, where graphs are no molecules).
-
-    From step to step most predictions are the same graph again: the rewards of the last call are kept.
-
-    Attributes:
-        function: molecule (or (n, n) array of 0 and 1) -> number, larger is better.
-        vocabulary, hydrogens: of the graphs; hydrogens is None where they are no molecules.
-        invalid: reward of what is no molecule.
-    """
-
-    function: Callable[[Any], float]
-    vocabulary: tuple[str, ...] | None
-    hydrogens: str | None
-    invalid: float
-    last: dict[bytes, float] = field(default_factory=dict, repr=False)
-
-    def __call__(self, data: dict[str, Tensor], step: Step | None) -> list[float]:
-        """The reward of each state, (B,)."""
-        assert step is not None
-        mask = step.space.spaces["A"].mask.cpu()  # type: ignore[attr-defined]
-        A = data["A"].cpu()
-        X = data["X"].cpu() if "X" in data else torch.zeros_like(A[:, :, 0])
-        rows = [a[m][:, m].numpy().tobytes() + x[m].numpy().tobytes() for a, m, x in zip(A, mask, X, strict=True)]
-        now: dict[bytes, float] = {}
-        for i, key in enumerate(rows):
-            if key not in now:
-                now[key] = self.last[key] if key in self.last else self._reward(*(p[i : i + 1] for p in (A, mask, X)))
-        self.last.clear()
-        self.last.update(now)
-        return [now[key] for key in rows]
-
-    def _reward(self, A: Tensor, mask: Tensor, X: Tensor) -> float:
-        """The reward of one graph, (1, N, N), (1, N), (1, N)."""
-        if self.hydrogens is None or self.vocabulary is None:
-            n = int(mask.sum())
-            return float(self.function(np.asarray(A[0, :n, :n])))
-        mol = molecule_of(unsanitised(A, mask, X, self.vocabulary, self.hydrogens)[0]).mol
-        return self.invalid if mol is None else float(self.function(mol))
+def read(data: dict[str, Tensor], nodes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A, mask and types of the graphs that tokens are."""
+    A = data["A"]
+    return A, nodes, data.get("X", torch.zeros_like(A[:, :, 0]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,6 @@ in strata of the batch; published are T equal steps drawn one by one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,48 +24,23 @@ from torch import Tensor, nn
 
 from ...core.discrete import Marginal, ProductProcess, TokenDenoiser, TokenObjective
 from ...core.discrete.keep import CosineSquared
-from ...core.spaces import Graph, Masked, Product
 from ...core.training.times import Stratified, Uniform
 from ..data.graphs import Graphs
 from ..networks.graph_transformer import GraphTransformer
+from ..tokens import space_of
+from ..training import Rows, time_itself
 from .config import DiGressConfig
 from .features import atom_table, extra_features, widths
 
-__all__ = ["GraphTokens", "TrainingSet", "build", "frequencies", "objective_of", "space_of", "tokens_of", "told"]
+__all__ = ["GraphTokens", "TrainingSet", "build", "objective_of", "tokens_of"]
 
 EARLIEST = 1e-3
-
-
-def space_of(nodes: Tensor, typed: bool) -> Product:
-    """Where the tokens of graphs with these nodes (B, N) live: {"X", "A"}, or {"A"} of graphs without types."""
-    return Product(X=Masked(nodes), A=Graph(nodes)) if typed else Product(A=Graph(nodes))
 
 
 def tokens_of(graphs: Graphs) -> dict[str, Tensor]:
     """The clean tokens of graphs, long: X (B, N), where there are types, and A (B, N, N)."""
     A = graphs.A.long()
     return {"A": A} if graphs.types is None else {"X": graphs.types.long() * graphs.mask, "A": A}
-
-
-def frequencies(graphs: Graphs, bonds: int) -> dict[str, list[float]]:
-    """How frequent each type is among nodes, and each bond, 0 included, among pairs of nodes.
-
-    Args:
-        bonds: states of a pair.
-    """
-    out: dict[str, list[float]] = {}
-    if graphs.types is not None and graphs.vocabulary is not None:
-        types = torch.bincount(graphs.types[graphs.mask].long(), minlength=max(2, len(graphs.vocabulary)))
-        out["X"] = (types / types.sum()).tolist()
-    counts = torch.zeros(bonds, dtype=torch.long)
-    for first in range(0, len(graphs), 4096):
-        A, mask = graphs.A[first : first + 4096], graphs.mask[first : first + 4096]
-        pairs = (mask[:, :, None] & mask[:, None, :]).triu(1)
-        counts += torch.bincount(A[pairs].long(), minlength=bonds)
-    if int(counts.sum()) == 0:
-        counts[0] = 1  # single nodes only: no pair that anything is known of
-    out["A"] = (counts.double() / counts.sum()).tolist()
-    return out
 
 
 class GraphTokens(nn.Module):
@@ -121,18 +95,13 @@ class GraphTokens(nn.Module):
         return {"A": E} if types is None else {"X": X, "A": E}
 
 
-def told(process: Any, t: Any) -> Any:
-    """The label of the network: t itself."""
-    return t
-
-
 def build(
     config: DiGressConfig, probs: dict[str, list[float]], most: int, vocabulary: tuple[str, ...] | None, seed: int
 ) -> TokenDenoiser:
     """The untrained denoiser with the initial weights of `seed`.
 
     Args:
-        probs: `frequencies` of the training graphs.
+        probs: `tokens.frequencies` of the training graphs.
         most: nodes of the largest graph.
         vocabulary: of molecules whose valences are told; else None.
     """
@@ -144,7 +113,7 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = GraphTokens(config, len(probs.get("X", ())), len(probs["A"]), most, table)
-    return TokenDenoiser(network, process, label=told)
+    return TokenDenoiser(network, process, label=time_itself)
 
 
 def objective_of(config: DiGressConfig, typed: bool) -> TokenObjective:
@@ -161,8 +130,8 @@ def objective_of(config: DiGressConfig, typed: bool) -> TokenObjective:
     )
 
 
-class TrainingSet:
-    """Graphs as a data set whose samples are row numbers: `collate` makes a batch of many in one go.
+class TrainingSet(Rows):
+    """Graphs as a data set.
 
     Args:
         graphs: padded to N nodes.
@@ -175,16 +144,11 @@ class TrainingSet:
     def __len__(self) -> int:
         return len(self.graphs)
 
-    def __getitem__(self, index: int) -> tuple[TrainingSet, int]:
-        return self, index
-
-    @staticmethod
-    def collate(items: Sequence[tuple[TrainingSet, int]]) -> dict[str, Any]:
+    def batch(self, rows: Tensor) -> dict[str, Any]:
         """{"x": tokens, "condition": {"nodes": (B, N)} and "y" (B, 2 P) with properties}."""
-        own, rows = items[0][0], torch.tensor([row for _, row in items])
-        g = own.graphs
+        g = self.graphs
         part = Graphs(g.A[rows], g.mask[rows], None if g.types is None else g.types[rows], g.vocabulary, g.hydrogens)
         condition = {"nodes": part.mask}
-        if own.asked is not None:
-            condition["y"] = own.asked[rows]
+        if self.asked is not None:
+            condition["y"] = self.asked[rows]
         return {"x": tokens_of(part), "condition": condition}

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from ...core import checkpoint
+from ...core.checkpoint import Checkpoint
 from ...core.denoisers import Denoiser
 from ...core.guidance import ClassifierFree
+from ...core.model import Model
 from ...core.sample import sample
 from ...core.samplers import DDPM
 from ...core.samplers.base import Sampler
+from ...core.settings import positive_integers
 from ..data.atoms import Atoms
 from ..sizes import counts_of
 from ..steering import Steering, choose, with_reward
-from ..training import same_training
+from ..training import budget
 from .conditioning import Conditioning
 from .config import AtomConfig
 from .features import Features, Part, digest_of_atoms, space_of
@@ -33,32 +33,23 @@ from .training import AtomLoss, AtomSet, Extra
 __all__ = ["AtomModel"]
 
 
-class AtomModel:
+class AtomModel(Model):
     """A diffusion model of molecules in space: the verbs that `EDM` and `GFMDiff` share.
 
     A system states its `kind`, its settings, the `parts` of its features, its network and a further loss.
     """
 
-    kind: ClassVar[str]
     config_class: ClassVar[type[AtomConfig]]
+    fits: ClassVar[str] = "atoms"
+    digested: ClassVar[str] = "positions, elements, properties, their order and padding count"
     parts: ClassVar[tuple[Part, ...]]
 
     def __init__(self, config: AtomConfig | None = None, **settings: Any) -> None:
-        if config is not None and settings:
-            raise TypeError(f"give a {self.config_class.__name__} or its fields, not both (got {sorted(settings)} too)")
-        if config is not None and type(config) is not self.config_class:
-            raise TypeError(f"config must be a {self.config_class.__name__}, got {type(config).__name__}")
-        self.config = config or self.config_class(**settings)
+        super().__init__(config, **settings)
         self.features: Features | None = None
         self.conditioning = Conditioning((), (), (), {})
-        self.nodes = self.steps = 0
+        self.nodes = 0
         self.sizes = torch.zeros(1, dtype=torch.float64)
-        self.data = ""
-        self.denoiser: Denoiser | None = None
-        self.history: list[dict[str, float]] = []
-
-    def __repr__(self) -> str:
-        return f"{self.kind}({self.config}, {'trained' if self.denoiser is not None else 'not trained'})"
 
     # -- what a system states --------------------------------------------------------------------------------------
     def network(self, features: int, context: int) -> nn.Module:
@@ -161,27 +152,16 @@ class AtomModel:
             TypeError, ValueError: no molecules, single atoms, other elements or larger molecules than the model was
                 made for, properties that are not there; settings out of range; a training to resume that was another.
         """
-        from ...core.training import fit
-
-        if epochs is not None and max_steps is not None:
-            raise ValueError(f"give epochs or max_steps, not both (got {epochs} and {max_steps})")
         if self.features is None:
             self._define(atoms)
         c, features = self.config, self._features()
         train = features.check(atoms, self.nodes)
-        size = min(c.batch_size if batch_size is None else batch_size, len(train))
-        if max_steps is None:
-            epochs = c.epochs if epochs is None else epochs
-            if not epochs > 0:
-                raise ValueError(f"epochs must be positive, got {epochs}")
-            max_steps = max(1, math.ceil(epochs * len(train) / size))
+        size, max_steps = budget(c, len(train), epochs, max_steps, batch_size)
         rate = c.lr if lr is None else lr
         self.conditioning = Conditioning.of(train, c.properties)
         self.sizes = torch.bincount(train.num_atoms, minlength=self.nodes + 1).double() / len(train)
         self.data = digest_of_atoms(train, c.properties)
-        if resume and out is not None:
-            same_training(Path(out), self.kind, c, self.data, max_steps)
-        result = fit(
+        return self._train(
             self._build(seed),
             self._set(train),
             max_steps=max_steps,
@@ -197,17 +177,10 @@ class AtomModel:
             out=out,
             resume=resume,
             save_every=save_every,
-            kind=self.kind,
-            config=self._header(),
             collate=AtomSet.collate,
             progress=progress,
             **hardware,
         )
-        self.history, self.steps, self.denoiser = result.history, result.steps, result.denoiser
-        if val is not None and out is not None and checkpoint.is_checkpoint(Path(out) / "best"):
-            checkpoint.load(Path(out) / "best", kind=self.kind).load_into(self._network())
-        self._freeze()
-        return self
 
     # -- sampling --------------------------------------------------------------------------------------------------
     def sample(
@@ -249,10 +222,9 @@ class AtomModel:
                 with, guidance of a model that always saw its properties.
         """
         denoiser, features = self._trained(), self._features()
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise ValueError(f"the number of samples must be a positive integer, got {n!r}")
+        positive_integers({"the number of samples": n})
         counts = self._counts(n, nodes, seed)
-        grid = times_of(denoiser.schedule, steps)  # type: ignore[arg-type]
+        grid = times_of(denoiser.schedule, steps)
         asked = self.conditioning.asked(condition, counts, seed)
         method = DDPM() if sampler is None else sampler
         hook = None if steering is None else with_reward(steering, lambda f: AtomReward(f, features, invalid))
@@ -297,62 +269,22 @@ class AtomModel:
             )
         return ClassifierFree(denoiser, scale, null={"context": 0.0})
 
-    # -- the trained network ---------------------------------------------------------------------------------------
-    def _trained(self) -> Denoiser:
-        if self.denoiser is None:
-            raise RuntimeError(f"this {self.kind} is not trained: call fit(atoms) first, or {self.kind}.load(folder)")
-        return self.denoiser
-
-    def _network(self) -> nn.Module:
-        network = self._trained().network
-        assert isinstance(network, nn.Module)
-        return network
-
-    def _freeze(self) -> None:
-        self._network().eval().requires_grad_(False)
-
     # -- files -----------------------------------------------------------------------------------------------------
     def _header(self) -> dict[str, Any]:
-        """What is stored beside the weights: JSON values."""
-        return {
-            "config": asdict(self.config) | {"properties": list(self.config.properties)},
+        return super()._header() | {
             "elements": list(self._features().elements),
             "nodes": self.nodes,
             "sizes": self.sizes.tolist(),
-            "conditioning": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.conditioning).items()},
-            "data": self.data,
+            "conditioning": asdict(self.conditioning),
         }
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write weights (safetensors) and settings (JSON) into ``folder``, atomically; returns it."""
-        self._trained()
-        return checkpoint.save(folder, self._network(), self._header(), kind=self.kind)
-
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Self:
-        """Read what `save`, or `fit` with ``out`` (its ``model`` and ``best``), wrote.
-
-        Raises:
-            FileNotFoundError, CheckpointError: nothing there, corrupted, foreign, or of another kind.
-        """
-        read = checkpoint.load(folder, kind=cls.kind)
-        stored = dict(read.config)
-        settings = dict(stored.get("config", {}))
-        strange = sorted(set(settings) - {f.name for f in fields(cls.config_class)})
-        if not settings or strange:
-            raise checkpoint.CheckpointError(
-                f"checkpoint {str(folder)!r} has the settings {strange}, which this version lacks"
-            )
-        model = cls(cls.config_class(**settings))
-        c = model.config
-        model.features = Features(tuple(stored["elements"]), cls.parts, (c.type_divisor, c.number_divisor))
-        model.nodes, model.data = int(stored["nodes"]), stored["data"]
-        model.sizes = torch.tensor(stored["sizes"], dtype=torch.float64)
+    def _restore(self, read: Checkpoint) -> None:
+        super()._restore(read)
+        c, stored = self.config, read.config
+        self.features = Features(tuple(stored["elements"]), self.parts, (c.type_divisor, c.number_divisor))
+        self.nodes = int(stored["nodes"])
+        self.sizes = torch.tensor(stored["sizes"], dtype=torch.float64)
         known = stored["conditioning"]
-        model.conditioning = Conditioning(
+        self.conditioning = Conditioning(
             tuple(known["names"]), tuple(known["mean"]), tuple(known["mad"]), known["histograms"]
         )
-        model.denoiser = model._build(0)
-        read.load_into(model._network())
-        model._freeze()
-        return model

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
+
+from ...core.settings import Settings
 
 __all__ = ["AtomConfig", "EDMConfig"]
 
 
 @dataclass(frozen=True)
-class AtomConfig:
+class AtomConfig(Settings):
     """What all diffusion models of molecules in space share. Immutable; stored in the checkpoint.
 
     Attributes:
@@ -25,8 +28,6 @@ class AtomConfig:
         grad_clip: largest norm of the gradient; None: no clipping. The published codes clip at a multiple of the norms
             of the last 50 steps, which a constant of this size does as well once training has settled.
     """
-
-    presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     diffusion_steps: int = 1000
     precision: float = 1e-5
@@ -54,23 +55,6 @@ class AtomConfig:
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
-    def _positive(self, *names: str) -> None:
-        for name in names:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
-
-    @classmethod
-    def preset(cls, name: str, **changes: Any) -> Self:
-        """Settings by name: ``"qm9"`` as published, ``"small"`` for hours of one CPU, ``"tiny"`` for minutes.
-
-        Raises:
-            ValueError: no such preset; they are listed.
-        """
-        if name not in cls.presets:
-            raise ValueError(f"no preset {name!r}; there are {', '.join(cls.presets)}")
-        return cls(**(cls.presets[name] | changes))
-
 
 @dataclass(frozen=True)
 class EDMConfig(AtomConfig):
@@ -82,7 +66,7 @@ class EDMConfig(AtomConfig):
         scale: what sums over neighbours are divided by: 1 for QM9; larger molecules need about their size.
     """
 
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
+    presets: ClassVar[Mapping[str, dict[str, Any]]] = {
         "qm9": {},
         "small": {"hidden": 64, "layers": 4, "lr": 1e-3, "ema": 0.999, "epochs": 100, "grad_clip": 1.0},
         "tiny": {

@@ -11,11 +11,10 @@ the same in every batch. At level 0 EDM trains on the likelihood of the data ins
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ...core.denoisers import Denoiser
@@ -23,6 +22,7 @@ from ...core.training.conditioning import drop_condition
 from ...core.training.keys import Keys
 from ...core.training.times import Discrete
 from ..data.atoms import Atoms
+from ..training import Rows
 from .features import Features, space_of
 
 __all__ = ["AtomLoss", "AtomSet", "Extra"]
@@ -31,8 +31,8 @@ Extra = Callable[[dict[str, Tensor], Tensor, Tensor], Tensor]
 """(data prediction, atoms (B, N), alpha (B,)) -> a further loss of each molecule, (B,)."""
 
 
-class AtomSet:
-    """Molecules as a data set whose samples are row numbers: `collate` makes a batch of many in one go.
+class AtomSet(Rows):
+    """Molecules as a data set.
 
     Args:
         atoms: that `Features.check` has passed. features: how they are encoded.
@@ -46,17 +46,12 @@ class AtomSet:
     def __len__(self) -> int:
         return len(self.mask)
 
-    def __getitem__(self, index: int) -> tuple[AtomSet, int]:
-        return self, index
-
-    @staticmethod
-    def collate(items: Sequence[tuple[AtomSet, int]]) -> dict[str, Any]:
+    def batch(self, rows: Tensor) -> dict[str, Any]:
         """{"x": {"x", "h"}, "atoms", "context"}, padded to the largest molecule of the batch."""
-        own, rows = items[0][0], torch.tensor([row for _, row in items])
-        mask = own.mask[rows]
+        mask = self.mask[rows]
         n = int(mask.any(0).nonzero().max()) + 1
-        batch = {"x": {"x": own.x[rows, :n], "h": own.h[rows, :n]}, "atoms": mask[:, :n]}
-        return batch if own.context is None else batch | {"context": own.context[rows]}
+        batch = {"x": {"x": self.x[rows, :n], "h": self.h[rows, :n]}, "atoms": mask[:, :n]}
+        return batch if self.context is None else batch | {"context": self.context[rows]}
 
 
 @dataclass(frozen=True)

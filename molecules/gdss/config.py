@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal
 
+from ...core.settings import Settings
 from .schedules import Process, schedule_of
 
 __all__ = ["PRESETS", "Coupling", "GDSSConfig", "Sampling"]
@@ -13,8 +15,30 @@ Coupling = Literal["joint", "independent", "sequential"]
 Sampling = Literal["pc", "s4"]
 
 
+def _graphs(depth: int, layers: int, batch_size: int, **changes: Any) -> dict[str, Any]:
+    """What the four sets of graphs without types have in common."""
+    vp: Process = ("VP", 0.1, 1.0)
+    return {
+        "x_process": vp, "a_process": vp, "depth": depth, "hidden": 32, "layers": layers, "linears": 2,
+        "attention": 32, "epochs": 5000, "batch_size": batch_size, "lr": 0.01,
+    } | changes  # fmt: skip
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "community_small": _graphs(3, 5, 128, predictor="euler_maruyama", snr=0.05, scale_eps=0.7),
+    "ego_small": _graphs(2, 5, 128, predictor="euler_maruyama", corrector="none"),
+    "enzymes": _graphs(5, 7, 64, a_process=("VE", 0.2, 1.0), sampler="s4", snr=0.15, scale_eps=0.7, ema=0.999),
+    "grid": _graphs(5, 7, 8, a_process=("VP", 0.2, 0.8), snr=0.1, scale_eps=0.7, ema=0.999),
+    "qm9": {},
+    "zinc250k": {
+        "x_process": ("VP", 0.1, 1.0), "a_process": ("VE", 0.2, 1.0), "layers": 6, "epochs": 500, "scale_eps": 0.9,
+    },
+}  # fmt: skip
+"""Published settings by data set, as they differ from the defaults (QM9's)."""
+
+
 @dataclass(frozen=True)
-class GDSSConfig:
+class GDSSConfig(Settings):
     """Everything that defines a GDSS model. Immutable; stored in the checkpoint. The defaults are those of QM9.
 
     Attributes:
@@ -48,6 +72,8 @@ class GDSSConfig:
         t_end: sampling goes from 1 to t_end in equal steps, and from there to the data.
     """
 
+    presets: ClassVar[Mapping[str, dict[str, Any]]] = PRESETS
+
     x_process: Process = ("VE", 0.1, 1.0)
     a_process: Process = ("VE", 0.1, 1.0)
     depth: int = 2
@@ -80,13 +106,10 @@ class GDSSConfig:
     def __post_init__(self) -> None:
         schedule_of(self.x_process, "x_process")
         schedule_of(self.a_process, "a_process")
-        for name in (
+        self._positive(
             "depth", "hidden", "layers", "linears", "c_init", "c_hidden", "c_final", "attention", "heads", "epochs",
             "batch_size",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        )  # fmt: skip
         if self.layers < 2:
             raise ValueError(f"layers must be at least 2, got {self.layers}")
         for name in ("hidden", "attention"):
@@ -94,57 +117,22 @@ class GDSSConfig:
                 raise ValueError(f"heads={self.heads} must divide {name}={getattr(self, name)}")
         if isinstance(self.time, bool) or not isinstance(self.time, int) or self.time < 0 or self.time % 2:
             raise ValueError(f"time must be 0 or an even number of features, got {self.time!r}")
-        choices: dict[str, tuple[Any, ...]] = {
-            "coupling": ("joint", "independent", "sequential"),
-            "start": ("standard", "moments"),
-            "isolated": ("drop", "keep"),
-            "virtual": ("drop", "argmax"),
-            "sampler": ("pc", "s4"),
-            "predictor": ("reverse_diffusion", "euler_maruyama"),
-            "corrector": ("langevin", "none"),
-            "compat": (None, "published"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {getattr(self, name)!r}")
+        self._one_of(
+            coupling=("joint", "independent", "sequential"),
+            start=("standard", "moments"),
+            isolated=("drop", "keep"),
+            virtual=("drop", "argmax"),
+            sampler=("pc", "s4"),
+            predictor=("reverse_diffusion", "euler_maruyama"),
+            corrector=("langevin", "none"),
+            compat=(None, "published"),
+        )
         for name in ("t_train", "t_end"):
             if not 0.0 < getattr(self, name) < 1.0:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
         if not self.lr > 0.0:
             raise ValueError(f"lr must be positive, got {self.lr}")
 
-    @classmethod
-    def preset(cls, name: str, **changes: Any) -> Self:
-        """The published settings of a data set: one of :data:`PRESETS`.
-
-        Raises:
-            ValueError: no such preset; they are listed.
-        """
-        if name not in PRESETS:
-            raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
-        return cls(**(PRESETS[name] | changes))
-
-
-def _graphs(depth: int, layers: int, batch_size: int, **changes: Any) -> dict[str, Any]:
-    """What the four sets of graphs without types have in common."""
-    vp: Process = ("VP", 0.1, 1.0)
-    return {
-        "x_process": vp, "a_process": vp, "depth": depth, "hidden": 32, "layers": layers, "linears": 2,
-        "attention": 32, "epochs": 5000, "batch_size": batch_size, "lr": 0.01,
-    } | changes  # fmt: skip
-
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "community_small": _graphs(3, 5, 128, predictor="euler_maruyama", snr=0.05, scale_eps=0.7),
-    "ego_small": _graphs(2, 5, 128, predictor="euler_maruyama", corrector="none"),
-    "enzymes": _graphs(5, 7, 64, a_process=("VE", 0.2, 1.0), sampler="s4", snr=0.15, scale_eps=0.7, ema=0.999),
-    "grid": _graphs(5, 7, 8, a_process=("VP", 0.2, 0.8), snr=0.1, scale_eps=0.7, ema=0.999),
-    "qm9": {},
-    "zinc250k": {
-        "x_process": ("VP", 0.1, 1.0), "a_process": ("VE", 0.2, 1.0), "layers": 6, "epochs": 500, "scale_eps": 0.9,
-    },
-}  # fmt: skip
-"""Published settings by data set, as they differ from the defaults (QM9's)."""
 
 OF_SAMPLING = frozenset(
     {"snr", "scale_eps", "predictor", "corrector", "compat", "start", "isolated", "virtual", "t_end"}

@@ -25,36 +25,33 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
-from pathlib import Path
-from typing import Any, Self
+from dataclasses import replace
+from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
 
-from ...core import checkpoint
+from ...core.checkpoint import Checkpoint
 from ...core.denoisers import Denoiser
+from ...core.model import Model
 from ...core.samplers.base import Sampler
-from ..chem import canonical, parse
+from ...core.settings import positive_integers
+from ..chem import parse
 from ..data.graphs import Graphs
 from ..data.molecules import from_mols
-from ..metrics.validity import graph_validity
-from ..samples import GraphSamples
+from ..samples import GraphSamples, graph_samples
 from ..sizes import counts_of
 from ..steering import Steering, choose
-from ..training import digest_of, same_training
+from ..training import budget, digest_of, same_kind
 from .config import OF_SAMPLING, GDSSConfig
-from .quantise import Meaning, quantise, to_graphs, to_molecules
+from .quantise import Meaning, to_graphs
 from .sampling import Moments, moments_of, run, sampler_of
 from .steering import Scaffold, prepared
 from .training import GraphLoss, GraphScores, SeparateAdam, TrainingSet, build
 
 __all__ = ["GDSS"]
 
-KIND = "GDSS"
 
-
-class GDSS:
+class GDSS(Model):
     """A diffusion model of graphs or molecules.
 
     Args:
@@ -75,22 +72,19 @@ class GDSS:
         >>> out.smiles, out.report["valid_uncorrected_gdss"]  # doctest: +SKIP
     """
 
+    kind: ClassVar[str] = "GDSS"
+    config_class: ClassVar[type] = GDSSConfig
+    fits: ClassVar[str] = "graphs"
+    digested: ClassVar[str] = "graphs, their order and padding count"
+    free: ClassVar[frozenset[str]] = OF_SAMPLING | {"sampler"}
+    config: GDSSConfig
+
     def __init__(self, config: GDSSConfig | None = None, **settings: Any) -> None:
-        if config is not None and settings:
-            raise TypeError(f"give a GDSSConfig or its fields, not both (got config and {sorted(settings)})")
-        if config is not None and not isinstance(config, GDSSConfig):
-            raise TypeError(f"config must be a GDSSConfig, got {type(config).__name__}")
-        self.config = config or GDSSConfig(**settings)
+        super().__init__(config, **settings)
         self.meaning: Meaning | None = None
-        self.features = self.nodes = self.steps = 0
+        self.features = self.nodes = 0
         self.sizes = torch.zeros(1, dtype=torch.float64)
         self.moments: Moments = {}
-        self.data = ""
-        self.denoiser: Denoiser | None = None
-        self.history: list[dict[str, float]] = []
-
-    def __repr__(self) -> str:
-        return f"GDSS({self.config}, {'trained' if self.denoiser is not None else 'not trained'})"
 
     @classmethod
     def for_dataset(cls, graphs: Graphs, preset: str | None = None, **changes: Any) -> Self:
@@ -130,13 +124,7 @@ class GDSS:
             ValueError: another vocabulary or kind of hydrogens, too many nodes, degrees or features.
         """
         meaning = self._meaning()
-        for name in ("hydrogens", "vocabulary"):
-            came, own = getattr(graphs, name), getattr(meaning, name)
-            if came != own:
-                raise ValueError(
-                    f"the model is one of graphs with {name}={own!r}, these have {came!r}: read them with the same "
-                    "vocabulary and Standardise(hydrogens=...)"
-                )
+        same_kind(graphs, meaning.vocabulary, meaning.hydrogens)
         graphs = graphs.padded(self.nodes)
         if meaning.inputs == "degrees":
             return graphs.with_degrees(self.features)
@@ -202,33 +190,22 @@ class GDSS:
             ValueError: no graphs; graphs of another kind than those the model was made for; settings out of range; a
                 training to resume that was another one.
         """
-        from ...core.training import fit
-
         if not isinstance(graphs, Graphs):
             raise TypeError(
                 f"fit takes Graphs (data.from_smiles, data.read_... make them), got {type(graphs).__name__}"
             )
         if len(graphs) == 0:
             raise ValueError("there are no graphs to train on")
-        if epochs is not None and max_steps is not None:
-            raise ValueError(f"give epochs or max_steps, not both (got {epochs} and {max_steps})")
         if self.meaning is None:
             self._define(graphs)
         c, train = self.config, self.inputs(graphs)
-        size = min(c.batch_size if batch_size is None else batch_size, len(train))
-        if max_steps is None:
-            epochs = c.epochs if epochs is None else epochs
-            if not epochs > 0:
-                raise ValueError(f"epochs must be positive, got {epochs}")
-            max_steps = max(1, math.ceil(epochs * len(train) / size))
+        size, max_steps = budget(c, len(train), epochs, max_steps, batch_size)
         lr = c.lr if lr is None else lr
         self._measure(train)
-        if resume and out is not None:
-            same_training(Path(out), KIND, c, self.data, max_steps, free=OF_SAMPLING | {"sampler"})
-        denoiser = build(c, self.features, seed)
+        denoiser = self._build(seed)
         network = denoiser.network
         assert isinstance(network, GraphScores)
-        result = fit(
+        return self._train(
             denoiser,
             TrainingSet(train),
             max_steps=max_steps,
@@ -245,17 +222,10 @@ class GDSS:
             out=out,
             resume=resume,
             save_every=save_every,
-            kind=KIND,
-            config=self._header(),
             collate=TrainingSet.collate,
             progress=progress,
             **hardware,
         )
-        self.history, self.steps, self.denoiser = result.history, result.steps, result.denoiser
-        if val is not None and out is not None and checkpoint.is_checkpoint(Path(out) / "best"):
-            checkpoint.load(Path(out) / "best", kind=KIND).load_into(self._network())
-        self._freeze()
-        return self
 
     # -- sampling --------------------------------------------------------------------------------------------------
     def sample(
@@ -300,8 +270,7 @@ class GDSS:
                 a scaffold that does not fit.
         """
         denoiser, meaning = self._trained(), self._meaning()
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise ValueError(f"the number of samples must be a positive integer, got {n!r}")
+        positive_integers({"the number of samples": n})
         if steering is not None:
             changes = {"corrector": "none"} | changes
         config = self._changed(changes)
@@ -330,23 +299,12 @@ class GDSS:
         if fixed is not None:
             x = fixed.put(x)
         info = {
-            "model": KIND, "sampler": repr(method), "steps": steps, "seed": seed, "start": config.start,
+            "model": self.kind, "sampler": repr(method), "steps": steps, "seed": seed, "start": config.start,
             "network_calls": result.calls * walkers, "steering": None if steering is None else type(steering).__name__,
         }  # fmt: skip
-        return self._result(x, mask[chosen], config, info, result.records)
-
-    def _result(
-        self, x: dict[str, Tensor], mask: Tensor, config: GDSSConfig, info: dict[str, Any], records: dict[str, Any]
-    ) -> GraphSamples:
-        meaning = self._meaning()
-        graphs, _ = to_graphs(x["X"], x["A"], mask, config, meaning)
-        mols = smiles = None
-        report = {}
-        if meaning.molecules:
-            found = graph_validity(to_molecules(quantise(x["X"], x["A"], mask, config, True), meaning))
-            mols, report = found.mols, found.scores()
-            smiles = [None if mol is None else canonical(mol) for mol in mols]
-        return GraphSamples(graphs, mols, smiles, report, info, x["X"], x["A"], mask, records)
+        graphs, _ = to_graphs(x["X"], x["A"], mask[chosen], config, meaning)
+        found = graph_samples(graphs, n, info, result.records)
+        return replace(found, X=x["X"], A=x["A"], mask=mask[chosen])
 
     def _changed(self, changes: dict[str, Any]) -> GDSSConfig:
         strange = sorted(set(changes) - OF_SAMPLING)
@@ -366,26 +324,13 @@ class GDSS:
         one = from_mols([mol], meaning.vocabulary, max_atoms=self.nodes, hydrogens=meaning.hydrogens)  # type: ignore[arg-type]
         return Scaffold(one.X[0], one.A[0].float())
 
-    # -- the trained network ---------------------------------------------------------------------------------------
-    def _trained(self) -> Denoiser:
-        if self.denoiser is None:
-            raise RuntimeError("this GDSS is not trained: call fit(graphs) first, or GDSS.load(folder)")
-        return self.denoiser
+    # -- the trained network and files -----------------------------------------------------------------------------
+    def _build(self, seed: int) -> Denoiser:
+        return build(self.config, self.features, seed)
 
-    def _network(self) -> torch.nn.Module:
-        network = self._trained().network
-        assert isinstance(network, torch.nn.Module)
-        return network
-
-    def _freeze(self) -> None:
-        self._network().eval().requires_grad_(False)
-
-    # -- files -----------------------------------------------------------------------------------------------------
     def _header(self) -> dict[str, Any]:
-        """What is stored beside the weights: JSON values."""
         inputs, vocabulary, hydrogens = self._meaning()
-        return {
-            "config": asdict(self.config),
+        return super()._header() | {
             "inputs": inputs,
             "vocabulary": None if vocabulary is None else list(vocabulary),
             "hydrogens": hydrogens,
@@ -393,39 +338,13 @@ class GDSS:
             "nodes": self.nodes,
             "sizes": self.sizes.tolist(),
             "moments": self.moments,
-            "data": self.data,
         }
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write weights (safetensors) and settings (JSON) into ``folder``, atomically; returns it."""
-        self._trained()
-        return checkpoint.save(folder, self._network(), self._header(), kind=KIND)
-
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Self:
-        """Read what `save`, or `fit` with ``out`` (its ``model`` and ``best``), wrote.
-
-        Raises:
-            FileNotFoundError, CheckpointError: nothing there, corrupted, foreign, or of another kind.
-        """
-        read = checkpoint.load(folder, kind=KIND)
-        stored = dict(read.config)
-        settings = dict(stored.get("config", {}))
-        strange = sorted(set(settings) - {f.name for f in fields(GDSSConfig)})
-        if not settings or strange:
-            raise checkpoint.CheckpointError(
-                f"checkpoint {str(folder)!r} has the settings {strange}, which this version lacks"
-            )
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
-        model = cls(GDSSConfig(**plain))
+    def _restore(self, read: Checkpoint) -> None:
+        super()._restore(read)
+        stored = read.config
         vocabulary = stored["vocabulary"]
-        model.meaning = Meaning(
-            stored["inputs"], None if vocabulary is None else tuple(vocabulary), stored["hydrogens"]
-        )
-        model.features, model.nodes = int(stored["features"]), int(stored["nodes"])
-        model.sizes = torch.tensor(stored["sizes"], dtype=torch.float64)
-        model.moments, model.data = stored["moments"], stored["data"]
-        model.denoiser = build(model.config, model.features, 0)
-        read.load_into(model._network())
-        model._freeze()
-        return model
+        self.meaning = Meaning(stored["inputs"], None if vocabulary is None else tuple(vocabulary), stored["hydrogens"])
+        self.features, self.nodes = int(stored["features"]), int(stored["nodes"])
+        self.sizes = torch.tensor(stored["sizes"], dtype=torch.float64)
+        self.moments = stored["moments"]

@@ -33,8 +33,9 @@ from ...core.samplers.base import Sampler
 from ...core.schedules import ProductSchedule
 from ...core.spaces import Graph, Masked
 from ..data.graphs import Graphs
+from ..training import time_itself
 from .config import GDSSConfig
-from .training import GraphScores, space_of, told
+from .training import GraphScores, space_of
 
 __all__ = ["Moments", "moments_of", "run", "sampler_of", "times_of"]
 
@@ -159,7 +160,7 @@ def run(
         schedule = denoiser.schedule.leaves[leaf]  # type: ignore[union-attr]
         begin = {"shape": shape[leaf]} if start is None else {"x": start[leaf]}
         return sample(
-            Denoiser(function, schedule, "noise", label=told), sampler, grid, space=space, condition=condition,
+            Denoiser(function, schedule, "noise", label=time_itself), sampler, grid, space=space, condition=condition,
             noise=lambda slots: _OfLeaf(SlotNoise(seed, slots), leaf), **begin, **common,
         )  # fmt: skip
 

@@ -16,65 +16,17 @@ each other, and refuses graphs; a symmetric block of known pairs is the case in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from ...core.hooks import Hook, Step
-from ..chem import molecule_of
-from ..steering import Steering, with_reward
+from ..steering import GraphReward, Steering, with_reward
 from .config import GDSSConfig
-from .quantise import Discrete, Meaning, quantise, to_molecules
+from .quantise import Meaning, quantise
 
-__all__ = ["GraphReward", "Scaffold", "prepared"]
-
-
-@dataclass(frozen=True, eq=False)
-class GraphReward:
-    """A reward of states, from one of molecules (or of adjacency matrices, where graphs are no molecules).
-
-    From step to step most predictions are the same graph again: the rewards of the last call are kept.
-
-    Attributes:
-        function: molecule (or (n, n) array of 0 and 1) -> number, larger is better.
-        config, meaning: of the model.
-        invalid: reward of what is no molecule.
-    """
-
-    function: Callable[[Any], float]
-    config: GDSSConfig
-    meaning: Meaning
-    invalid: float
-    last: dict[bytes, float] = field(default_factory=dict, repr=False)
-
-    def __call__(self, data: dict[str, Tensor], step: Step | None) -> list[float]:
-        """The reward of each state, (B,)."""
-        assert step is not None
-        mask = step.space.spaces["X"].mask  # type: ignore[attr-defined]
-        X, A = data["X"].cpu(), data["A"].cpu()
-        d = quantise(X, A, mask.cpu().expand(len(X), -1), self.config, self.meaning.molecules)
-        keys = [
-            a.tobytes() + t.tobytes() + m.tobytes()
-            for a, t, m in zip(d.A.numpy(), d.types.numpy(), d.mask.numpy(), strict=True)
-        ]
-        now: dict[bytes, float] = {}
-        for row, key in enumerate(keys):
-            if key not in now:
-                now[key] = self.last[key] if key in self.last else self._reward(d, row)
-        self.last.clear()
-        self.last.update(now)
-        return [now[key] for key in keys]
-
-    def _reward(self, d: Discrete, row: int) -> float:
-        one = Discrete(*(part[row : row + 1] for part in d))
-        if self.meaning.molecules:
-            mol = molecule_of(to_molecules(one, self.meaning)[0]).mol
-            return self.invalid if mol is None else float(self.function(mol))
-        n = int(one.mask.sum())
-        return float(self.function(np.asarray(one.A[0, :n, :n])))
+__all__ = ["Scaffold", "prepared"]
 
 
 def prepared(steering: Any, config: GDSSConfig, meaning: Meaning, invalid: float) -> Steering:
@@ -86,7 +38,12 @@ def prepared(steering: Any, config: GDSSConfig, meaning: Meaning, invalid: float
     """
     if config.coupling == "sequential":
         raise ValueError('steering needs X and A in one run; with coupling="sequential" there is none')
-    return with_reward(steering, lambda function: GraphReward(function, config, meaning, invalid))
+
+    def read(data: dict[str, Tensor], nodes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        d = quantise(data["X"], data["A"], nodes, config, meaning.molecules)
+        return d.A, d.mask, d.types
+
+    return with_reward(steering, lambda f: GraphReward(f, read, meaning.vocabulary, meaning.hydrogens, invalid))
 
 
 @dataclass(frozen=True, eq=False)

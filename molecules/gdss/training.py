@@ -33,10 +33,11 @@ from ...core.training.keys import Keys
 from ...core.training.times import Uniform
 from ..data.graphs import Graphs
 from ..networks.gdss import EdgeScore, NodeScore
+from ..training import Rows, time_itself
 from .config import Coupling, GDSSConfig
 from .schedules import GeometricVE, schedules_of
 
-__all__ = ["GraphLoss", "GraphScores", "SeparateAdam", "TrainingSet", "build", "space_of", "told"]
+__all__ = ["GraphLoss", "GraphScores", "SeparateAdam", "TrainingSet", "build", "space_of"]
 
 
 class GraphScores(nn.Module):
@@ -90,11 +91,6 @@ class GraphScores(nn.Module):
         return -sigma.view(-1, *[1] * (output.ndim - 1)) * output
 
 
-def told(schedule: Any, t: Any) -> Any:
-    """The label of the networks: t itself."""
-    return t
-
-
 def space_of(mask: Tensor) -> Product:
     """Where (X, A) of graphs with these nodes (B, N) live."""
     return Product(X=Masked(mask), A=Graph(mask))
@@ -109,11 +105,11 @@ def build(config: GDSSConfig, features: int, seed: int) -> Denoiser:
         edges = EdgeScore(
             features, c.hidden, c.layers, c.linears, c.c_init, c.c_hidden, c.c_final, c.attention, c.heads, c.time
         )
-    return Denoiser(GraphScores(nodes, edges, schedule, c.coupling), schedule, "noise", label=told)
+    return Denoiser(GraphScores(nodes, edges, schedule, c.coupling), schedule, "noise", label=time_itself)
 
 
-class TrainingSet:
-    """Graphs as a data set whose samples are row numbers: `collate` makes a batch of many in one go.
+class TrainingSet(Rows):
+    """Graphs as a data set.
 
     Args:
         graphs: with X as the model wants it.
@@ -125,13 +121,9 @@ class TrainingSet:
     def __len__(self) -> int:
         return len(self.graphs)
 
-    def __getitem__(self, index: int) -> tuple[TrainingSet, int]:
-        return self, index
-
-    @staticmethod
-    def collate(items: Sequence[tuple[TrainingSet, int]]) -> dict[str, Any]:
+    def batch(self, rows: Tensor) -> dict[str, Any]:
         """{"x": {"X": (B, N, F), "A": (B, N, N)}, "nodes": (B, N)}, floats."""
-        g, rows = items[0][0].graphs, torch.tensor([row for _, row in items])
+        g = self.graphs
         types, features = (None if part is None else part[rows] for part in (g.types, g.features))
         part = Graphs(g.A[rows], g.mask[rows], types, g.vocabulary, g.hydrogens, features)
         return {"x": {"X": part.X, "A": part.A.float()}, "nodes": part.mask}

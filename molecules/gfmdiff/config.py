@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -30,7 +31,7 @@ class GFMDiffConfig(AtomConfig):
         gf_softness: width of the soft threshold of bond lengths, Å.
     """
 
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
+    presets: ClassVar[Mapping[str, dict[str, Any]]] = {
         "qm9": {},
         "small": {
             "diffusion_steps": 500, "width": 64, "hidden": 128, "blocks": 3, "heads": 4, "dropout": 0.0, "outer": 8,

@@ -30,9 +30,10 @@ from .moses import filters, fragments, internal_diversity, nearest_neighbour, pa
 from .nspdk import nspdk_mmd
 from .orbits import node_orbits
 from .report import SUITES, evaluate
-from .sequences import Motif, kmer_counts, kmer_pearson, pwm_hits
+from .sequences import Motif, held_out_rewards, kmer_counts, kmer_pearson, pwm_hits
 from .stability import bond_orders, stability
 from .validity import GraphValidity, graph_validity, novelty, uniqueness, valid_unique_novel, validity
+from .vun import graph_vun
 
 __all__ = [
     "SUITES",
@@ -51,6 +52,8 @@ __all__ = [
     "fragments",
     "graph_mmd",
     "graph_validity",
+    "graph_vun",
+    "held_out_rewards",
     "internal_diversity",
     "kmer_counts",
     "kmer_pearson",

@@ -14,7 +14,7 @@ the number of sequences.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -23,7 +23,7 @@ import numpy as np
 from ...core.scores import Score
 from .uncertainty import around, mean, weights
 
-__all__ = ["DNA", "Motif", "kmer_counts", "kmer_pearson", "pwm_hits"]
+__all__ = ["DNA", "Motif", "held_out_rewards", "kmer_counts", "kmer_pearson", "pwm_hits"]
 
 DNA = "ACGT"
 _STEP = 1000  # parts of a bit
@@ -249,3 +249,52 @@ def pwm_hits(
         reference=chance,
         what="sequences",
     )
+
+
+def held_out_rewards(
+    sequences: Sequence[str],
+    reward: Callable[[str], float],
+    oracle: Callable[[str], float],
+    reference: Sequence[str] | None = None,
+    *,
+    draws: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Score]:
+    """Whether what was tuned for a reward is better in the eyes of an oracle that the tuning never saw.
+
+    Args:
+        sequences: generated. reward: what they were tuned or steered for. oracle: the same quantity from a model that
+            was trained on other data, so that it does not share the reward's mistakes (DRAKES halves its data).
+        reference: real sequences, whose mean stands beside each score.
+
+    Returns:
+        ``reward``, ``reward_held_out``, and ``reward_gap``, their mean difference: what only the reward believes.
+
+    Raises:
+        ValueError: no sequences, or numbers that are not finite.
+    """
+    if len(sequences) == 0:
+        raise ValueError("the list of sequences is empty: there is nothing to score")
+
+    def numbers(function: Callable[[str], float], of: Sequence[str], what: str) -> np.ndarray:
+        values = np.array([float(function(s)) for s in of])
+        if not np.isfinite(values).all():
+            row = int(np.flatnonzero(~np.isfinite(values))[0])
+            raise ValueError(f"the {what} of sequence {row} is {values[row]}: it must be a finite number")
+        return values
+
+    made = [numbers(f, sequences, what) for f, what in ((reward, "reward"), (oracle, "oracle's value"))]
+    real = [numbers(f, reference or (), what) for f, what in ((reward, "reward"), (oracle, "oracle's value"))]
+    rows = {
+        "reward": (made[0], real[0], "mean reward, the one that samples were made for"),
+        "reward_held_out": (made[1], real[1], "mean value by an oracle that took no part in making them"),
+        "reward_gap": (made[0] - made[1], real[0] - real[1], "mean of reward less held-out oracle"),
+    }
+    return {
+        name: mean(
+            name, values, "1", f"{text}; reference: real sequences" if len(known) else text, draws=draws, level=level,
+            seed=seed, reference=float(known.mean()) if len(known) else None, what="sequences",
+        )
+        for name, (values, known, text) in rows.items()
+    }  # fmt: skip

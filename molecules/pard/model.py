@@ -23,30 +23,27 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import asdict, fields
-from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 
-from ...core import checkpoint
+from ...core.checkpoint import Checkpoint
 from ...core.discrete.denoiser import TokenDenoiser
+from ...core.model import Model
+from ...core.settings import positive_integers
 from ..data.graphs import Graphs
 from ..samples import GraphSamples, graph_samples
-from ..training import digest_of, same_training
+from ..tokens import frequencies
+from ..training import budget, digest_of, same_kind
 from .config import PARDConfig
 from .network import Shape
 from .sampling import generate
-from .training import BlockLoss, TrainingSet, build, first_blocks, frequencies
+from .training import BlockLoss, TrainingSet, build, first_blocks
 
 __all__ = ["PARD"]
 
-KIND = "PARD"
-OF_TRAINING = frozenset({"epochs", "batch_size", "lr"})
-"""Settings with which a training may go on when they differ: `fit` is told them, or checks them itself."""
 
-
-class PARD:
+class PARD(Model):
     """An autoregressive diffusion of graphs or molecules.
 
     Args:
@@ -67,23 +64,20 @@ class PARD:
         >>> out.smiles, out.report["valid_uncorrected_gdss"]  # doctest: +SKIP
     """
 
+    kind: ClassVar[str] = "PARD"
+    config_class: ClassVar[type] = PARDConfig
+    fits: ClassVar[str] = "graphs"
+    digested: ClassVar[str] = "graphs, their order and padding count"
+    free: ClassVar[frozenset[str]] = frozenset({"epochs", "batch_size", "lr"})  # `fit` is told them, or checks them
+    config: PARDConfig
+
     def __init__(self, config: PARDConfig | None = None, **settings: Any) -> None:
-        if config is not None and settings:
-            raise TypeError(f"give a PARDConfig or its fields, not both (got config and {sorted(settings)})")
-        if config is not None and not isinstance(config, PARDConfig):
-            raise TypeError(f"config must be a PARDConfig, got {type(config).__name__}")
-        self.config = config or PARDConfig(**settings)
+        super().__init__(config, **settings)
         self.vocabulary: tuple[str, ...] | None = None
         self.hydrogens: str | None = None
         self.shape: Shape | None = None
         self.first = torch.zeros(1, 1, dtype=torch.float64)
         self.shares: dict[str, list[float]] = {}
-        self.data, self.steps = "", 0
-        self.denoiser: TokenDenoiser | None = None
-        self.history: list[dict[str, float]] = []
-
-    def __repr__(self) -> str:
-        return f"PARD({self.config}, {'trained' if self.denoiser is not None else 'not trained'})"
 
     @classmethod
     def for_dataset(cls, graphs: Graphs, preset: str | None = None, **changes: Any) -> Self:
@@ -143,13 +137,7 @@ class PARD:
                 degrees than the model knows.
         """
         shape, graphs = self._shape(), self._plain(graphs)
-        for name in ("hydrogens", "vocabulary"):
-            came, own = getattr(graphs, name), getattr(self, name)
-            if came != own:
-                raise ValueError(
-                    f"the model is one of graphs with {name}={own!r}, these have {came!r}: read them with the same "
-                    "vocabulary and Standardise(hydrogens=...)"
-                )
+        same_kind(graphs, self.vocabulary, self.hydrogens)
         data = TrainingSet(graphs.padded(shape.nodes), self.config.max_hops)
         found = {
             "bond orders": (int(graphs.A.max()), shape.bonds - 1),
@@ -211,26 +199,16 @@ class PARD:
             ValueError: no graphs; graphs of another kind than those the model was made for; settings out of range; a
                 training to resume that was another one.
         """
-        from ...core.training import fit
-
-        if epochs is not None and max_steps is not None:
-            raise ValueError(f"give epochs or max_steps, not both (got {epochs} and {max_steps})")
         if self.shape is None:
             self._define(graphs)
         c, train = self.config, self.inputs(graphs)
         shape = self._shape()
-        size = min(c.batch_size if batch_size is None else batch_size, len(train))
-        if max_steps is None:
-            epochs = c.epochs if epochs is None else epochs
-            if not epochs > 0:
-                raise ValueError(f"epochs must be positive, got {epochs}")
-            max_steps = max(1, math.ceil(epochs * len(train) / size))
-        self.first, self.shares = first_blocks(train, shape), frequencies(train.graphs, shape)
+        size, max_steps = budget(c, len(train), epochs, max_steps, batch_size)
+        self.first = first_blocks(train, shape)
+        self.shares = frequencies(train.graphs, shape.bonds, shape.types if shape.types > 1 else 0)
         self.data = digest_of(train.graphs)
-        if resume and out is not None:
-            same_training(Path(out), KIND, c, self.data, max_steps, free=OF_TRAINING)
-        result = fit(
-            build(c, shape, self.shares, seed),  # type: ignore[arg-type]
+        return self._train(
+            self._build(seed),
             train,
             max_steps=max_steps,
             batch_size=size,
@@ -246,18 +224,10 @@ class PARD:
             out=out,
             resume=resume,
             save_every=save_every,
-            kind=KIND,
-            config=self._header(),
             collate=TrainingSet.collate,
             progress=progress,
             **hardware,
         )
-        self.history, self.steps = result.history, result.steps
-        self.denoiser = result.denoiser  # type: ignore[assignment]
-        if val is not None and out is not None and checkpoint.is_checkpoint(Path(out) / "best"):
-            checkpoint.load(Path(out) / "best", kind=KIND).load_into(self._network())
-        self._freeze()
-        return self
 
     # -- sampling --------------------------------------------------------------------------------------------------
     def sample(
@@ -292,14 +262,8 @@ class PARD:
         denoiser, shape = self._trained(), self._shape()
         steps = self.config.steps if steps is None else steps
         max_nodes = shape.nodes if max_nodes is None else max_nodes
-        for name, value in {
-            "the number of samples": n,
-            "steps": steps,
-            "max_nodes": max_nodes,
-            "max_batch": max_batch,
-        }.items():
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        given = {"the number of samples": n, "steps": steps, "max_nodes": max_nodes, "max_batch": max_batch}
+        positive_integers({name: value for name, value in given.items() if value is not None})
         least = int(self.first.sum(1).nonzero().min())
         if not least <= max_nodes <= shape.nodes:
             raise ValueError(
@@ -315,65 +279,28 @@ class PARD:
             types = torch.zeros_like(mask, dtype=torch.uint8) if found.X is None else found.X.to(torch.uint8)
         graphs = Graphs(found.A.to(torch.uint8), mask, types, self.vocabulary, self.hydrogens)  # type: ignore[arg-type]
         info = {
-            "model": KIND, "steps": steps, "seed": seed, "max_nodes": max_nodes, "network_calls": found.calls,
+            "model": self.kind, "steps": steps, "seed": seed, "max_nodes": max_nodes, "network_calls": found.calls,
             "blocks": float((found.block.amax(1) + 1).double().mean()),
         }  # fmt: skip
         return graph_samples(graphs, n, info)
 
-    # -- the trained network ---------------------------------------------------------------------------------------
-    def _trained(self) -> TokenDenoiser:
-        if self.denoiser is None:
-            raise RuntimeError("this PARD is not trained: call fit(graphs) first, or PARD.load(folder)")
-        return self.denoiser
+    # -- the trained network and files -----------------------------------------------------------------------------
+    def _build(self, seed: int) -> TokenDenoiser:
+        return build(self.config, self._shape(), self.shares, seed)
 
-    def _network(self) -> torch.nn.Module:
-        network = self._trained().network
-        assert isinstance(network, torch.nn.Module)
-        return network
-
-    def _freeze(self) -> None:
-        self._network().eval().requires_grad_(False)
-
-    # -- files -----------------------------------------------------------------------------------------------------
     def _header(self) -> dict[str, Any]:
-        """What is stored beside the weights: JSON values."""
-        return {
-            "config": asdict(self.config),
+        return super()._header() | {
             "vocabulary": None if self.vocabulary is None else list(self.vocabulary),
             "hydrogens": self.hydrogens,
             "shape": self._shape()._asdict(),
             "first": self.first.tolist(),
             "shares": self.shares,
-            "data": self.data,
         }
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write weights (safetensors) and settings (JSON) into ``folder``, atomically; returns it."""
-        self._trained()
-        return checkpoint.save(folder, self._network(), self._header(), kind=KIND)
-
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Self:
-        """Read what `save`, or `fit` with ``out`` (its ``model`` and ``best``), wrote.
-
-        Raises:
-            FileNotFoundError, CheckpointError: nothing there, corrupted, foreign, or of another kind.
-        """
-        read = checkpoint.load(folder, kind=KIND)
-        stored = dict(read.config)
-        settings = dict(stored.get("config", {}))
-        strange = sorted(set(settings) - {f.name for f in fields(PARDConfig)})
-        if not settings or strange:
-            raise checkpoint.CheckpointError(
-                f"checkpoint {str(folder)!r} has the settings {strange}, which this version lacks"
-            )
-        model = cls(PARDConfig(**settings))
-        vocabulary = stored["vocabulary"]
-        model.vocabulary = None if vocabulary is None else tuple(vocabulary)
-        model.hydrogens, model.shape = stored["hydrogens"], Shape(**stored["shape"])
-        model.first = torch.tensor(stored["first"], dtype=torch.float64)
-        model.shares, model.data = stored["shares"], stored["data"]
-        model.denoiser = build(model.config, model.shape, model.shares, 0)
-        read.load_into(model._network())
-        model._freeze()
-        return model
+    def _restore(self, read: Checkpoint) -> None:
+        super()._restore(read)
+        stored = read.config
+        self.vocabulary = None if stored["vocabulary"] is None else tuple(stored["vocabulary"])
+        self.hydrogens, self.shape = stored["hydrogens"], Shape(**stored["shape"])
+        self.first = torch.tensor(stored["first"], dtype=torch.float64)
+        self.shares = stored["shares"]

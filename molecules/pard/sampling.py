@@ -18,8 +18,8 @@ from ...core.discrete.categorical import categorical, uniforms
 from ...core.discrete.denoiser import TokenDenoiser
 from ...core.discrete.process import leafwise
 from ...core.noise import SlotNoise
+from ..tokens import space_of
 from .network import BlockNetwork
-from .training import space_of
 
 __all__ = ["Sampled", "generate"]
 

@@ -17,7 +17,6 @@ graphs weigh more. A bond counts once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,29 +31,20 @@ from ...core.discrete.interpolating import Marginal, Uniform
 from ...core.discrete.losses import step_divergence, token_nll
 from ...core.discrete.places import places
 from ...core.discrete.process import Process, ProductProcess, leafwise
-from ...core.spaces import Graph, Masked, Product
 from ...core.training.keys import Keys
 from ...core.training.times import Uniform as UniformTimes
 from ..data.graphs import Graphs
+from ..tokens import space_of
+from ..training import Rows, time_itself
 from .config import PARDConfig
 from .network import BlockNetwork, Next, Shape
 from .order import structural_order
 
-__all__ = ["BlockLoss", "TrainingSet", "build", "first_blocks", "frequencies", "space_of", "told"]
+__all__ = ["BlockLoss", "TrainingSet", "build", "first_blocks"]
 
 
-def told(process: Any, t: Any) -> Any:
-    """The label of the network: t itself."""
-    return t
-
-
-def space_of(mask: Tensor, typed: bool) -> Product:
-    """Where types and bonds of graphs with these nodes (B, N) live."""
-    return Product(X=Masked(mask), A=Graph(mask)) if typed else Product(A=Graph(mask))
-
-
-class TrainingSet:
-    """Graphs with their blocks, as a data set whose samples are row numbers.
+class TrainingSet(Rows):
+    """Graphs with their blocks, as a data set.
 
     Args:
         graphs: without features.
@@ -71,28 +61,23 @@ class TrainingSet:
     def __len__(self) -> int:
         return len(self.graphs)
 
-    def __getitem__(self, index: int) -> tuple[TrainingSet, int]:
-        return self, index
-
-    @staticmethod
-    def collate(items: Sequence[tuple[TrainingSet, int]]) -> dict[str, Any]:
+    def batch(self, rows: Tensor) -> dict[str, Any]:
         """{"x": {"X", "A"}, "mask", "block", "degree", "sizes", "degrees"}, long, cut to the largest graph."""
-        own, rows = items[0][0], torch.tensor([row for _, row in items])
-        g = own.graphs
+        g = self.graphs
         mask = g.mask[rows]
         n = int((mask * torch.arange(1, mask.shape[1] + 1)).max())
-        sizes = own.sizes[rows].long()
+        sizes = self.sizes[rows].long()
         most = max(1, int(sizes.ne(0).sum(1).max()))
         x = {"A": g.A[rows, :n, :n].long()}
-        if own.typed and g.types is not None:
+        if self.typed and g.types is not None:
             x = {"X": g.types[rows, :n].long() * mask[:, :n], **x}
         return {
             "x": x,
             "mask": mask[:, :n],
-            "block": own.block[rows, :n].long(),
-            "degree": own.degree[rows, :n].long(),
+            "block": self.block[rows, :n].long(),
+            "degree": self.degree[rows, :n].long(),
             "sizes": sizes[:, :most],
-            "degrees": own.degrees[rows, :most].long(),
+            "degrees": self.degrees[rows, :most].long(),
         }
 
 
@@ -103,24 +88,15 @@ def first_blocks(data: TrainingSet, shape: Shape) -> Tensor:
     return (counts / len(data)).reshape(shape.size + 1, shape.degree + 1)
 
 
-def frequencies(graphs: Graphs, shape: Shape) -> dict[str, list[float]]:
-    """Frequencies of types and bond orders (pairs without a bond included), by leaf; what "marginal" noise draws."""
-    upper = (graphs.mask[:, :, None] & graphs.mask[:, None, :]).triu(1)
-    counts = {"A": torch.bincount(graphs.A[upper].long(), minlength=shape.bonds)}
-    if shape.types > 1 and graphs.types is not None:
-        counts["X"] = torch.bincount(graphs.types[graphs.mask].long(), minlength=shape.types)
-    return {leaf: (c.double() / c.sum().clamp_min(1)).tolist() for leaf, c in counts.items()}
-
-
 def build(config: PARDConfig, shape: Shape, shares: dict[str, list[float]], seed: int) -> TokenDenoiser:
     """The untrained denoiser, with the initial weights of `seed`.
 
     Args:
-        shares: `frequencies` of the training graphs. Where there is no pair of nodes at all, noise is uniform.
+        shares: `tokens.frequencies` of the training graphs.
     """
 
     def process(leaf: str, states: int) -> Process:
-        if config.noise == "marginal" and sum(shares[leaf]) > 0.0:
+        if config.noise == "marginal":
             return Marginal(probs=tuple(shares[leaf]), keep=config.keep)
         return Uniform(states, config.keep)
 
@@ -129,7 +105,7 @@ def build(config: PARDConfig, shape: Shape, shares: dict[str, list[float]], seed
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = BlockNetwork(shape, config, product)
-    return TokenDenoiser(network, product, label=told)
+    return TokenDenoiser(network, product, label=time_itself)
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal
+
+from ...core.settings import Settings
 
 __all__ = ["PRESETS", "SequenceConfig"]
 
 
+PRESETS: dict[str, dict[str, Any]] = {
+    "small": {},
+    "base": {"width": 512, "depth": 8, "heads": 8, "dropout": 0.1, "batch_size": 256, "lr": 3e-4, "warmup": 2500},
+}
+"""Ours: "small" for a CPU, "base" of a size that is usual for short regulatory sequences on a GPU."""
+
+
 @dataclass(frozen=True)
-class SequenceConfig:
+class SequenceConfig(Settings):
     """Everything that defines a MaskedSequence model. Immutable; stored in the checkpoint.
 
     Attributes:
@@ -28,6 +38,8 @@ class SequenceConfig:
         energy_width, energy_depth: of the network of `train_energy`.
     """
 
+    presets: ClassVar[Mapping[str, dict[str, Any]]] = PRESETS
+
     width: int = 128
     depth: int = 4
     heads: int = 4
@@ -45,36 +57,12 @@ class SequenceConfig:
     energy_depth: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("width", "depth", "heads", "epochs", "batch_size", "energy_width", "energy_depth"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        self._positive("width", "depth", "heads", "epochs", "batch_size", "energy_width", "energy_depth")
         for name in ("width", "energy_width"):
             if getattr(self, name) % (2 * self.heads):
                 raise ValueError(f"{name}={getattr(self, name)} must be a multiple of 2 heads={2 * self.heads}")
-        choices = {"positions": ("sinusoidal", "rotary"), "decay": ("constant", "cosine")}
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {getattr(self, name)!r}")
+        self._one_of(positions=("sinusoidal", "rotary"), decay=("constant", "cosine"))
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout is a probability below 1, got {self.dropout}")
         if not self.lr > 0.0:
             raise ValueError(f"lr must be positive, got {self.lr}")
-
-    @classmethod
-    def preset(cls, name: str, **changes: Any) -> Self:
-        """The settings by name: one of :data:`PRESETS`.
-
-        Raises:
-            ValueError: no such preset; they are listed.
-        """
-        if name not in PRESETS:
-            raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
-        return cls(**(PRESETS[name] | changes))
-
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "small": {},
-    "base": {"width": 512, "depth": 8, "heads": 8, "dropout": 0.1, "batch_size": 256, "lr": 3e-4, "warmup": 2500},
-}
-"""Ours: "small" for a CPU, "base" of a size that is usual for short regulatory sequences on a GPU."""

@@ -23,23 +23,24 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields, replace
-from pathlib import Path
-from typing import Any, Literal, Self
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
-from ...core import checkpoint
+from ...core.checkpoint import Checkpoint
 from ...core.discrete import EDLM, NeuralEnergy, TokenDenoiser, TokenLikelihood, bits_per_token
 from ...core.discrete import drakes as fine_tune
+from ...core.model import Model, fit_model
 from ...core.sample import sample
 from ...core.samplers.base import Sampler
+from ...core.settings import positive_integers
 from ...core.spaces import Masked as Padded
 from ..data.sequences import ALPHABETS, Sequences
 from ..sizes import counts_of
 from ..steering import Steering, choose
-from ..training import same_training
+from ..training import budget
 from .config import SequenceConfig
 from .samples import SequenceSamples
 from .sampling import method_of
@@ -48,11 +49,10 @@ from .training import EnergyLoss, TrainingSet, build, build_energy, checked, dig
 
 __all__ = ["MaskedSequence"]
 
-KIND = "MaskedSequence"
 ENERGY = "MaskedSequence-energy"
 
 
-class MaskedSequence:
+class MaskedSequence(Model):
     """A masked diffusion model of biological sequences.
 
     Args:
@@ -74,11 +74,14 @@ class MaskedSequence:
         >>> model.sample(100, template="." * 20 + "TATAAA" + "." * 34).write("designs.fasta")  # doctest: +SKIP
     """
 
+    kind: ClassVar[str] = "MaskedSequence"
+    config_class: ClassVar[type] = SequenceConfig
+    fits: ClassVar[str] = "sequences"
+    digested: ClassVar[str] = "letters, their order and padding count"
+    config: SequenceConfig
+
     def __init__(self, alphabet: str = "dna", config: SequenceConfig | None = None, **settings: Any) -> None:
-        if config is not None and settings:
-            raise TypeError(f"give a SequenceConfig or its fields, not both (got config and {sorted(settings)})")
-        if config is not None and not isinstance(config, SequenceConfig):
-            raise TypeError(f"config must be a SequenceConfig, got {type(config).__name__}")
+        super().__init__(config, **settings)
         letters = ALPHABETS.get(alphabet, alphabet) if isinstance(alphabet, str) else alphabet
         if (
             not isinstance(letters, str)
@@ -87,18 +90,14 @@ class MaskedSequence:
             or not letters.isupper()
         ):
             raise ValueError(f"an alphabet is {list(ALPHABETS)} or at least two different capitals, got {alphabet!r}")
-        self.alphabet, self.config = letters, config or SequenceConfig(**settings)
-        self.length = self.steps = 0
+        self.alphabet = letters
+        self.length = 0
         self.lengths = torch.zeros(1, dtype=torch.float64)
-        self.data = ""
-        self.denoiser: TokenDenoiser | None = None
         self.energy: torch.nn.Module | None = None
-        self.history: list[dict[str, float]] = []
         self.tuning: list[dict[str, float]] = []
 
     def __repr__(self) -> str:
-        state = "trained" if self.denoiser is not None else "not trained"
-        return f"MaskedSequence({self.alphabet}, {self.config}, {state})"
+        return f"{self.kind}({self.alphabet}, {self.config}, {self._state()})"
 
     @classmethod
     def for_dataset(cls, sequences: Sequences, preset: str | None = None, **changes: Any) -> Self:
@@ -169,70 +168,21 @@ class MaskedSequence:
         self.length = self.length or train.tokens.shape[1]
         counts = torch.bincount(train.mask.sum(1), minlength=self.length + 1)
         self.lengths, self.data = counts.double() / len(train), digest_of(train)
-        denoiser = build(self.config, len(self.alphabet), seed)
-        result = self._train(
-            denoiser, train, KIND, objective(), self._header, epochs=epochs, max_steps=max_steps,
-            batch_size=batch_size, lr=lr, grad_clip=grad_clip, val=val, seed=seed, out=out, resume=resume,
-            save_every=save_every, progress=progress, **hardware,
+        size, max_steps = budget(self.config, len(train), epochs, max_steps, batch_size)
+        self.energy, self.tuning = None, []
+        return self._train(
+            self._build(seed), TrainingSet(train), objective=objective(), max_steps=max_steps, batch_size=size,
+            grad_clip=grad_clip, val=None if val is None else TrainingSet(val), seed=seed, out=out, resume=resume,
+            save_every=save_every, progress=progress, **self._schedule(lr), **hardware,
         )  # fmt: skip
-        self.history, self.steps, self.denoiser, self.energy, self.tuning = (
-            result.history, result.steps, denoiser, None, []
-        )  # fmt: skip
-        denoiser.network.eval().requires_grad_(False)
-        return self
 
-    def _train(
-        self,
-        denoiser: TokenDenoiser,
-        train: Sequences,
-        kind: str,
-        loss: Any,
-        header: Callable[[], dict[str, Any]],
-        *,
-        epochs: float | None,
-        max_steps: int | None,
-        batch_size: int | None,
-        lr: float | None,
-        val: Sequences | None,
-        out: str | os.PathLike[str] | None,
-        resume: bool,
-        **options: Any,
-    ) -> Any:
-        from ...core.training import fit
-
+    def _schedule(self, lr: float | None) -> dict[str, Any]:
+        """How both networks learn, as `core.training.fit` takes it."""
         c = self.config
-        if epochs is not None and max_steps is not None:
-            raise ValueError(f"give epochs or max_steps, not both (got {epochs} and {max_steps})")
-        size = min(c.batch_size if batch_size is None else batch_size, len(train))
-        if max_steps is None:
-            epochs = c.epochs if epochs is None else epochs
-            if not epochs > 0:
-                raise ValueError(f"epochs must be positive, got {epochs}")
-            max_steps = max(1, math.ceil(epochs * len(train) / size))
-        if resume and out is not None:
-            same_training(Path(out), kind, c, self.data, max_steps)
-        result = fit(
-            denoiser,  # type: ignore[arg-type]
-            TrainingSet(train),
-            max_steps=max_steps,
-            batch_size=size,
-            objective=loss,
-            lr=c.lr if lr is None else lr,
-            weight_decay=c.weight_decay,
-            warmup=c.warmup,
-            decay=c.decay,
-            ema=c.ema,
-            val=None if val is None else TrainingSet(val),
-            out=out,
-            resume=resume,
-            kind=kind,
-            config=header(),
-            collate=TrainingSet.collate,
-            **options,
-        )
-        if val is not None and out is not None and checkpoint.is_checkpoint(Path(out) / "best"):
-            checkpoint.load(Path(out) / "best", kind=kind).load_into(denoiser.network)
-        return result
+        return {
+            "lr": c.lr if lr is None else lr, "weight_decay": c.weight_decay, "warmup": c.warmup, "decay": c.decay,
+            "ema": c.ema, "collate": TrainingSet.collate,
+        }  # fmt: skip
 
     def train_energy(
         self,
@@ -265,16 +215,14 @@ class MaskedSequence:
         train, val = self.inputs(sequences), None if val is None else self.inputs(val)
         network = build_energy(self.config, len(self.alphabet), seed)
         carrier = TokenDenoiser(network, base.process)  # what `fit` trains; never asked itself
-        data, own = self.data, digest_of(train)
-        self.data = f"{own} energy of {self._fingerprint()}"
-        try:
-            result = self._train(
-                carrier, train, ENERGY, EnergyLoss(base), self._header, epochs=epochs, max_steps=max_steps,
-                batch_size=batch_size, lr=lr, grad_clip=grad_clip, val=val, seed=seed, out=out, resume=resume,
-                save_every=save_every, progress=progress, **hardware,
-            )  # fmt: skip
-        finally:
-            self.data = data
+        size, max_steps = budget(self.config, len(train), epochs, max_steps, batch_size)
+        header = self._header() | {"data": f"{digest_of(train)} energy of {self._fingerprint()}"}
+        result = fit_model(
+            carrier, TrainingSet(train), kind=ENERGY, header=header, digested=self.digested, objective=EnergyLoss(base),
+            max_steps=max_steps, batch_size=size, grad_clip=grad_clip, val=None if val is None else TrainingSet(val),
+            seed=seed, out=out, resume=resume, save_every=save_every, progress=progress, **self._schedule(lr),
+            **hardware,
+        )  # fmt: skip
         self.history, self.energy = result.history, network.eval().requires_grad_(False)
         return self
 
@@ -327,8 +275,7 @@ class MaskedSequence:
             ValueError: n < 1, steps < 1, steps of first-hitting, lengths or letters that the model does not know.
         """
         denoiser = self._trained()
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise ValueError(f"the number of samples must be a positive integer, got {n!r}")
+        positive_integers({"the number of samples": n})
         method, steps = method_of(sampler, steps)
         mask_id = len(self.alphabet)
         if template is None:
@@ -359,7 +306,7 @@ class MaskedSequence:
         chosen = torch.arange(n) if hook is None else choose(hook, result.state.aux, len(wide), seed, "sequence")
         sequences = Sequences(result.x[chosen].cpu(), mask, self.alphabet, tuple(range(n)), {})
         info = {
-            "model": KIND, "sampler": repr(method), "steps": steps, "seed": seed,
+            "model": self.kind, "sampler": repr(method), "steps": steps, "seed": seed,
             "network_calls": result.calls * walkers, "template": template, "candidates": candidates,
             "steering": None if steering is None else type(steering).__name__,
         }  # fmt: skip
@@ -444,52 +391,26 @@ class MaskedSequence:
         return tuned
 
     # -- files -----------------------------------------------------------------------------------------------------
-    def _trained(self) -> TokenDenoiser:
-        if self.denoiser is None:
-            raise RuntimeError(
-                "this MaskedSequence is not trained: call fit(sequences) first, or MaskedSequence.load(folder)"
-            )
-        return self.denoiser
+    def _build(self, seed: int) -> TokenDenoiser:
+        return build(self.config, len(self.alphabet), seed)
 
     def _header(self) -> dict[str, Any]:
-        """What is stored beside the weights: JSON values."""
-        return {
-            "config": asdict(self.config),
+        return super()._header() | {
             "alphabet": self.alphabet,
             "length": self.length,
             "lengths": self.lengths.tolist(),
-            "data": self.data,
             "tuning": self.tuning,
         }
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write weights, those of the energy too (safetensors), and settings (JSON) into ``folder``, atomically."""
-        energy = {} if self.energy is None else dict(self.energy.state_dict())
-        return checkpoint.save(folder, self._trained().network, self._header(), kind=KIND, extra=energy)
+    def _extra(self) -> dict[str, Tensor]:
+        return {} if self.energy is None else dict(self.energy.state_dict())
 
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Self:
-        """Read what `save`, or `fit` with ``out`` (its ``model`` and ``best``), wrote.
-
-        Raises:
-            FileNotFoundError, CheckpointError: nothing there, corrupted, foreign, or of another kind.
-        """
-        read = checkpoint.load(folder, kind=KIND)
-        stored = dict(read.config)
-        settings = dict(stored.get("config", {}))
-        strange = sorted(set(settings) - {f.name for f in fields(SequenceConfig)})
-        if not settings or strange:
-            raise checkpoint.CheckpointError(
-                f"checkpoint {str(folder)!r} has the settings {strange}, which this version lacks"
-            )
-        model = cls(stored["alphabet"], SequenceConfig(**settings))
-        model.length, model.data, model.tuning = int(stored["length"]), stored["data"], stored["tuning"]
-        model.lengths = torch.tensor(stored["lengths"], dtype=torch.float64)
-        model.denoiser = build(model.config, len(model.alphabet), 0)
-        read.load_into(model.denoiser.network)
-        model.denoiser.network.requires_grad_(False)
+    def _restore(self, read: Checkpoint) -> None:
+        super()._restore(read)
+        stored = read.config
+        self.alphabet, self.length, self.tuning = stored["alphabet"], int(stored["length"]), stored["tuning"]
+        self.lengths = torch.tensor(stored["lengths"], dtype=torch.float64)
         if read.extra:
-            energy = build_energy(model.config, len(model.alphabet), 0)
+            energy = build_energy(self.config, len(self.alphabet), 0)
             replace(read, tensors=read.extra).load_into(energy)
-            model.energy = energy.requires_grad_(False)
-        return model
+            self.energy = energy.requires_grad_(False)

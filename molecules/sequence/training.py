@@ -15,7 +15,6 @@ one token of 2 S: so a sequence without a mask has E = 0, as the exact energy ha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +28,7 @@ from ...core.spaces import Masked as Padded
 from ...core.training.keys import Keys
 from ...core.training.times import Stratified, Uniform
 from ..data.sequences import Sequences
+from ..training import Rows
 from .config import SequenceConfig
 
 __all__ = ["EnergyLoss", "EnergyNetwork", "TrainingSet", "build", "build_energy", "checked", "digest_of", "objective"]
@@ -146,8 +146,8 @@ class EnergyLoss:
         return nce_loss(NeuralEnergy(denoiser.network), x0, x, t, negatives, mask=mask)
 
 
-class TrainingSet:
-    """Sequences as a data set whose samples are row numbers: `collate` makes a batch of many in one go.
+class TrainingSet(Rows):
+    """Sequences as a data set.
 
     Args:
         sequences: of which every one has a known letter.
@@ -160,11 +160,6 @@ class TrainingSet:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def __getitem__(self, index: int) -> tuple[TrainingSet, int]:
-        return self, index
-
-    @staticmethod
-    def collate(items: Sequence[tuple[TrainingSet, int]]) -> dict[str, Any]:
+    def batch(self, rows: Tensor) -> dict[str, Any]:
         """{"x": (B, L), "condition": {"mask": (B, L)}}."""
-        own, rows = items[0][0], torch.tensor([row for _, row in items])
-        return {"x": own.tokens[rows], "condition": {"mask": own.known[rows]}}
+        return {"x": self.tokens[rows], "condition": {"mask": self.known[rows]}}

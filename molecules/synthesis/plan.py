@@ -14,6 +14,7 @@ from typing import Any, Literal, overload
 from ...core.files import replacing
 from ...core.noise import keyed_generator
 from ...core.scores import Score
+from ...core.settings import positive_integers
 from ..chem import canonical
 from ..data.extras import quiet
 from ..data.files import write_text
@@ -249,9 +250,8 @@ def _checked(
         )
     if calls is None and iterations is None and seconds is None:
         raise ValueError("a search without a limit may run forever: give calls, iterations or seconds")
-    for name, value in {"calls": calls, "iterations": iterations, "depth": depth, "routes": routes}.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    limits_given = {"calls": calls, "iterations": iterations, "depth": depth, "routes": routes}
+    positive_integers({name: value for name, value in limits_given.items() if value is not None})
     if seconds is not None and not seconds > 0:
         raise ValueError(f"seconds must be positive, got {seconds}")
     limits = extras.search().Limits(calls, iterations, seconds, depth, first)

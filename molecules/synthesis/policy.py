@@ -21,19 +21,20 @@ import math
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ...core import checkpoint
+from ...core.model import fit_model
 from ...core.scores import Score
 from ..data.reactions import Reaction
 from ..metrics.uncertainty import share
-from ..training import same_training
+from ..training import budget
 from . import extras
 from .config import PolicyConfig
 from .networks import Arrays, Branches, Learner, fingerprints
@@ -150,10 +151,6 @@ class TemplatePolicy:
             ValueError: no reaction has one of the templates, settings out of range, a training to resume that was
                 another one.
         """
-        from ...core.training import fit
-
-        if epochs is not None and max_steps is not None:
-            raise ValueError(f"give epochs or max_steps, not both (got {epochs} and {max_steps})")
         c = self.config
         if isinstance(data, Extraction) and products is None:
             raise ValueError("an Extraction needs products=, the product of each of its reactions")
@@ -164,18 +161,11 @@ class TemplatePolicy:
         assert products is not None
         train = self._pairs(data, products)
         held = None if val is None else self._pairs(_extracted(val, c), [r.products[0] for r in val])
-        size = min(c.batch_size if batch_size is None else batch_size, len(train))
-        if max_steps is None:
-            epochs = c.epochs if epochs is None else epochs
-            if not epochs > 0:
-                raise ValueError(f"epochs must be positive, got {epochs}")
-            max_steps = max(1, math.ceil(epochs * len(train) / size))
+        size, max_steps = budget(c, len(train), epochs, max_steps, batch_size)
         self.data = _digest(train, self.templates)
-        if resume and out is not None:
-            same_training(Path(out), KIND, c, self.data, max_steps, free={"top"})
         network = build(c, len(self.templates), seed)
-        result = fit(
-            cast(Any, Learner(network)),
+        result = fit_model(
+            Learner(network),
             train,
             max_steps=max_steps,
             batch_size=size,
@@ -189,13 +179,13 @@ class TemplatePolicy:
             resume=resume,
             save_every=save_every,
             kind=KIND,
-            config=self._header(split=False),
+            header=self._header(split=False),
+            free={"top"},
+            digested="products, templates and their order count",
             progress=progress,
             **hardware,
         )
         self.history, self.steps, self.network = result.history, result.steps, network
-        if val is not None and out is not None and checkpoint.is_checkpoint(Path(out) / "best"):
-            checkpoint.load(Path(out) / "best", kind=KIND).load_into(network)
         network.eval().requires_grad_(False)
         return self
 
@@ -309,7 +299,7 @@ class TemplatePolicy:
             FileNotFoundError, CheckpointError: nothing there, corrupted, foreign, or of another kind.
         """
         read = checkpoint.load(folder, kind=KIND)
-        model = cls(stored_config(read, folder))
+        model = cls(read.settings(PolicyConfig))
         model.templates = Templates(tuple(read.config["templates"]), tuple(read.config["counts"]))
         model.data = read.config["data"]
         model.network = build(model.config, len(model.templates), 0)
@@ -318,21 +308,6 @@ class TemplatePolicy:
         read.load_into(model.network)
         model.network.eval().requires_grad_(False)
         return model
-
-
-def stored_config(read: checkpoint.Checkpoint, folder: str | os.PathLike[str]) -> PolicyConfig:
-    """The settings in a checkpoint.
-
-    Raises:
-        CheckpointError: none, or some that this version lacks.
-    """
-    settings = dict(read.config.get("config", {}))
-    strange = sorted(set(settings) - {f.name for f in fields(PolicyConfig)})
-    if not settings or strange:
-        raise checkpoint.CheckpointError(
-            f"checkpoint {str(folder)!r} has the settings {strange}, which this version lacks"
-        )
-    return PolicyConfig(**settings)
 
 
 def build(config: PolicyConfig, templates: int, seed: int) -> Branches:

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from ...core import checkpoint
 from .config import PolicyConfig
 from .networks import fingerprints, perceptron
-from .policy import stored_config
 
 __all__ = ["DualValues"]
 
@@ -76,7 +75,7 @@ class DualValues:
             FileNotFoundError, CheckpointError: nothing there, corrupted, foreign, or of another kind.
         """
         read = checkpoint.load(folder, kind=KIND)
-        values = cls(stored_config(read, folder))
+        values = cls(read.settings(PolicyConfig))
         read.load_into(values.network)
         values.network.eval().requires_grad_(False)
         return values

@@ -114,66 +114,55 @@ def fit(
           --holdout 90 --val-windows 3
     """
     from ...core import checkpoint
+    from ...core.messages import resumable
     from ...core.training import hardware
-    from ...core.training.interruption import Position, interrupted, saved_step
 
-    at = Position()
-    with told():
-        try:
-            before = saved_step(out)
-            model = untrained(
-                system,
-                preset,
-                size,
-                lags,
-                context_length=context_length,
-                prediction_length=horizon,
-                freq=freq,
-                covariates=names_of(covariates),
-                scaler=scaler,
-                channels=channels,
-                blocks=blocks,
-                d_state=d_state,
-                layers=layers,
-                heads=heads,
-                calendar=calendar,
-                missing=missing,
-                dropout=dropout,
-                guidance_scale=guidance_scale,
-                sampler=sampler,
-                sampling_steps=sampling_steps,
-            )
-            frame = read(data, freq, tz, start, errors)
-            model.fit(
-                panel_for(None, frame, freq, errors),
-                **given(
-                    batch_size=batch_size,
-                    decay=decay,
-                    covariates=covariates_of(model.config, frame, covariates_file, tz),
-                ),
-                max_steps=max_steps,
-                lr=lr,
-                warmup=warmup,
-                ema=ema or None,
-                holdout=holdout,
-                val_windows=val_windows,
-                save_every=save_every,
-                seed=seed,
-                out=out,
-                resume=resume,
-                progress=progress,
-                callbacks=at.callbacks(),
-                **hardware(devices, num_nodes, strategy, accelerator, precision),
-            )
-        except (KeyboardInterrupt, SystemExit) as error:
-            if not interrupted(error):
-                raise
-            saved = saved_step(out)
-            last = "no checkpoint yet" if saved is None else f"last checkpoint {saved}; continue with --resume"
-            typer.echo(f"interrupted at step {at.step if at.step else before or 0}; {last}", err=True)
-            raise typer.Exit(130) from error
+    with told(), resumable(out) as at:
+        model = untrained(
+            system,
+            preset,
+            size,
+            lags,
+            context_length=context_length,
+            prediction_length=horizon,
+            freq=freq,
+            covariates=names_of(covariates),
+            scaler=scaler,
+            channels=channels,
+            blocks=blocks,
+            d_state=d_state,
+            layers=layers,
+            heads=heads,
+            calendar=calendar,
+            missing=missing,
+            dropout=dropout,
+            guidance_scale=guidance_scale,
+            sampler=sampler,
+            sampling_steps=sampling_steps,
+        )
+        frame = read(data, freq, tz, start, errors)
+        model.fit(
+            panel_for(None, frame, freq, errors),
+            **given(
+                batch_size=batch_size,
+                decay=decay,
+                covariates=covariates_of(model.config, frame, covariates_file, tz),
+            ),
+            max_steps=max_steps,
+            lr=lr,
+            warmup=warmup,
+            ema=ema or None,
+            holdout=holdout,
+            val_windows=val_windows,
+            save_every=save_every,
+            seed=seed,
+            out=out,
+            resume=resume,
+            progress=progress,
+            callbacks=at.callbacks(),
+            **hardware(devices, num_nodes, strategy, accelerator, precision),
+        )
     where = out / ("best" if checkpoint.is_checkpoint(out / "best") else "model")
-    done = (
-        f"already at step {model.steps}, nothing to do" if before == model.steps else f"trained to step {model.steps}"
-    )
-    typer.echo(f"{done}; the model is in {where}")
+    done = "already at" if at.before == model.steps else "trained to"
+    todo = ", nothing to do" if at.before == model.steps else ""
+    typer.echo(f"{done} step {model.steps}{todo}; the model is in {where}")

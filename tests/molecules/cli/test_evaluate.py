@@ -28,10 +28,14 @@ def test_graphs_against_themselves_have_no_distance(tmp_path, call):
     some = mo.load("community_small")[:6]
     path = some.save(tmp_path / "g.npz")
     for kernel in ("emd", "tv"):
-        call("evaluate", path, "--reference", path, "--kernel", kernel, "--out", tmp_path / kernel, "--draw", 4)
+        words = ["--reference", path, "--train", path, "--planar", "--kernel", kernel]
+        call("evaluate", path, *words, "--out", tmp_path / kernel, "--draw", 4)
         scores = json.loads((tmp_path / kernel / "report.json").read_text())["scores"]
-        assert set(scores) == {f"mmd_{d}_{kernel}" for d in ("degree", "clustering", "orbit", "spectral")}
-        assert all(abs(s["value"]) < 1e-9 for s in scores.values())
+        distances = {name: scores.pop(name) for name in list(scores) if name.startswith("mmd")}
+        assert set(distances) == {f"mmd_{d}_{kernel}" for d in ("degree", "clustering", "orbit", "spectral")}
+        assert all(abs(s["value"]) < 1e-9 for s in distances.values())
+        assert set(scores) == {"graphs_connected", "graphs_planar", "graphs_unique", "graphs_novel"}
+        assert (scores["graphs_connected"]["value"], scores["graphs_novel"]["value"]) == (1.0, 0.0)
     assert (tmp_path / "emd" / "mmd.png").is_file() and (tmp_path / "emd" / "graphs.png").is_file()
 
 
@@ -75,7 +79,7 @@ def test_sequences_by_hand(tmp_path, call):
         (["s.smi", "--posebusters"], "--posebusters is not for a file of smiles"),
         (["s.smi", "--alphabet", "dna"], "--alphabet is not for a file of smiles"),
         (["g.npz"], "graphs are scored by comparison: give --reference"),
-        (["g.npz", "--reference", "g.npz", "--train", "s.smi"], "--train is not for a file of graphs"),
+        (["s.smi", "--planar"], "--planar is not for a file of smiles"),
         (["s.smi", "--train", "bad.smi"], "none of the 1 training molecules can be read"),
         (["bad.smi"], "none of the 1 molecules is valid"),
     ],

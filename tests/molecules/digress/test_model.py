@@ -17,7 +17,8 @@ from scidiffuse.core.steering import SVDD, FeynmanKac
 from scidiffuse.molecules.data.graphs import Graphs
 from scidiffuse.molecules.data.smiles import from_smiles
 from scidiffuse.molecules.digress import DiGress, DiGressConfig
-from scidiffuse.molecules.digress.training import space_of, told
+from scidiffuse.molecules.tokens import space_of
+from scidiffuse.molecules.training import time_itself
 
 SMILES = ["C", "CCO", "C1CC1", "CC(=O)N", "O=C=O", "N#CC", "CF", "C=C", "CCCCO"]
 TINY = {
@@ -89,7 +90,7 @@ def test_an_exact_network_samples_its_law():
         logits = torch.cat([torch.zeros_like(odds), odds], 1)[:, None, None].expand(*x["A"].shape, 2)
         return {"A": logits}
 
-    model.denoiser = TokenDenoiser(network, model.denoiser.process, label=told)
+    model.denoiser = TokenDenoiser(network, model.denoiser.process, label=time_itself)
     edges = edges_of(model.sample(400, steps=60, seed=0))
     assert edges.count(0) + edges.count(6) >= 390
     assert 160 <= edges.count(6) <= 240  # 200 +- 10

@@ -12,7 +12,8 @@ from scidiffuse.core.noise import SlotNoise
 from scidiffuse.core.training.keys import Keys
 from scidiffuse.molecules.data.graphs import Graphs
 from scidiffuse.molecules.digress.config import PRESETS, DiGressConfig
-from scidiffuse.molecules.digress.training import TrainingSet, build, frequencies, objective_of, space_of, tokens_of
+from scidiffuse.molecules.digress.training import TrainingSet, build, objective_of, tokens_of
+from scidiffuse.molecules.tokens import frequencies, space_of
 
 TINY = {
     "layers": 1, "dx": 8, "de": 4, "dy": 4, "heads": 2, "ff_x": 8, "ff_e": 8, "ff_y": 8, "mlp_x": 8, "mlp_e": 8,

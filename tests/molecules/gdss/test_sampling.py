@@ -22,8 +22,9 @@ from scidiffuse.molecules.gdss.config import GDSSConfig
 from scidiffuse.molecules.gdss.quantise import Meaning, elements_only, quantise, to_graphs, to_molecules
 from scidiffuse.molecules.gdss.sampling import moments_of, run, sampler_of, times_of
 from scidiffuse.molecules.gdss.schedules import schedules_of
-from scidiffuse.molecules.gdss.training import build, told
+from scidiffuse.molecules.gdss.training import build
 from scidiffuse.molecules.sizes import draw_sizes
+from scidiffuse.molecules.training import time_itself
 
 SMILES = ["C", "CCO", "C1CC1", "CC(=O)N", "O=C=O", "N#CC", "CF", "C=C", "CCCCO"]
 TINY = {"hidden": 8, "attention": 8, "depth": 1, "layers": 2, "linears": 1, "c_hidden": 4, "c_final": 2, "heads": 2}
@@ -62,7 +63,7 @@ def gaussian(schedule):
         edge[:, 0, 1] = edge[:, 1, 0] = n[:, 2]
         return {"X": n[:, :2, None], "A": edge}
 
-    return Denoiser(network, schedule, "noise", label=told)
+    return Denoiser(network, schedule, "noise", label=time_itself)
 
 
 def draw(schedule, config, name, n, steps):

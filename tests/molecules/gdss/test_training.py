@@ -17,7 +17,8 @@ from scidiffuse.molecules.data.smiles import from_smiles
 from scidiffuse.molecules.gdss import GDSS
 from scidiffuse.molecules.gdss.config import GDSSConfig
 from scidiffuse.molecules.gdss.schedules import GeometricVE, schedules_of
-from scidiffuse.molecules.gdss.training import GraphLoss, SeparateAdam, TrainingSet, build, space_of, told
+from scidiffuse.molecules.gdss.training import GraphLoss, SeparateAdam, TrainingSet, build, space_of
+from scidiffuse.molecules.training import time_itself
 
 SMILES = ["C", "CCO", "C1CC1", "CC(=O)N", "O=C=O", "N#CC", "CF", "C=C", "CCCCO"]
 TINY = {"hidden": 8, "attention": 8, "depth": 1, "layers": 2, "linears": 1, "c_hidden": 4, "c_final": 2, "heads": 2}
@@ -110,7 +111,7 @@ def test_loss_by_hand():
         assert like.shape == recorded[role].shape
         return recorded[role]
 
-    denoiser = Denoiser(Constant(), schedules_of(VP, VE), "noise", label=told)
+    denoiser = Denoiser(Constant(), schedules_of(VP, VE), "noise", label=time_itself)
     parts = GraphLoss().leaves(denoiser, {"x": x0, "nodes": mask}, torch.tensor([t], dtype=torch.float64), noise)
     # what the networks say of the absent node and of the diagonal counts nowhere
     assert float(parts["X"]) == pytest.approx(0.5 * ((0.7 - c) ** 2 + (-0.2 - c) ** 2))

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from scidiffuse.molecules.metrics.sequences import Motif, kmer_counts, kmer_pearson, pwm_hits
+from scidiffuse.molecules.metrics.sequences import Motif, held_out_rewards, kmer_counts, kmer_pearson, pwm_hits
 
 SITE = np.array([[8, 0, 1, 1], [0, 9, 1, 0], [1, 1, 7, 1], [0, 0, 0, 10], [2, 6, 1, 1]])
 
@@ -104,3 +104,16 @@ def test_bad_input():
         Motif.from_counts("m", SITE, [0.5, 0.5, 0.0, 0.0])
     with pytest.raises(ValueError, match="only DNA"):
         pwm_hits(["KV"], Motif.from_counts("m", [[1, 1]], alphabet="KV"))
+
+
+def test_a_reward_that_an_oracle_does_not_share():
+    made, real = ["AAAA", "AAAT", "AACC"], ["CGCG", "ATCG"]
+    scores = held_out_rewards(made, lambda s: s.count("A"), lambda s: 2.0, real)
+    assert {k: s.value for k, s in scores.items()} == {"reward": 3.0, "reward_held_out": 2.0, "reward_gap": 1.0}
+    assert (scores["reward"].reference, scores["reward_gap"].reference, scores["reward"].n) == (0.5, -1.5, 3)
+    assert scores["reward"].low < 3.0 < scores["reward"].high
+    assert held_out_rewards(made, len, len)["reward_gap"].value == 0.0  # the same oracle: no gap
+    with pytest.raises(ValueError, match="the oracle's value of sequence 1 is nan"):
+        held_out_rewards(["A", "C"], len, lambda s: 1.0 if s == "A" else float("nan"))
+    with pytest.raises(ValueError, match="list of sequences is empty"):
+        held_out_rewards([], len, len)

@@ -9,7 +9,8 @@ from scidiffuse.core.discrete.process import leafwise
 from scidiffuse.molecules.data.smiles import from_smiles
 from scidiffuse.molecules.pard.config import PARDConfig
 from scidiffuse.molecules.pard.network import Shape
-from scidiffuse.molecules.pard.training import TrainingSet, build, frequencies
+from scidiffuse.molecules.pard.training import TrainingSet, build
+from scidiffuse.molecules.tokens import frequencies
 
 SMILES = ["C", "CCO", "C1CC1", "CC(=O)N", "O=C=O", "N#CC", "CC(C)CO", "CCCCO"]
 TINY = {"layers": 2, "hidden": 8, "edge_hidden": 6, "heads": 2, "steps": 5}
@@ -19,7 +20,7 @@ SHAPE = Shape(4, 4, 5, 5, 3)
 def batch_of(hops=3, nodes=5):
     graphs = from_smiles(SMILES, "CNOF", max_atoms=5).padded(nodes)
     data = TrainingSet(graphs, hops)
-    return TrainingSet.collate([data[i] for i in range(len(graphs))]), frequencies(graphs, SHAPE)
+    return TrainingSet.collate([data[i] for i in range(len(graphs))]), frequencies(graphs, SHAPE.bonds, SHAPE.types)
 
 
 def network(seed=0, **changes):

@@ -20,9 +20,8 @@ from scidiffuse.molecules.pard.training import (
     block_nll,
     build,
     first_blocks,
-    frequencies,
-    space_of,
 )
+from scidiffuse.molecules.tokens import frequencies, space_of
 
 TINY = {"layers": 1, "hidden": 8, "edge_hidden": 6, "heads": 2, "steps": 4}
 SHAPE = Shape(4, 4, 5, 3, 3)
@@ -122,15 +121,13 @@ def test_what_is_counted():
     # of CCO the middle carbon comes first, alone; CO is a block of two of degree 1; methane has degree 0
     assert first.sum() == pytest.approx(1.0)
     assert (first[1, 0], first[2, 1]) == (pytest.approx(0.75), pytest.approx(0.25))
-    shares = frequencies(graphs, shape)
+    shares = frequencies(graphs, shape.bonds, shape.types)
     assert shares["X"] == pytest.approx([6 / 9, 0.0, 3 / 9])
     assert shares["A"] == pytest.approx([2 / 7, 4 / 7, 1 / 7, 0.0])
     marginal = build(PARDConfig(**TINY, noise="marginal"), shape, shares, 0).process.leaves
     assert marginal["X"].probs == pytest.approx(shares["X"]) and marginal["A"].probs == pytest.approx(shares["A"])
     single = Graphs(torch.zeros(2, 1, 1, dtype=torch.uint8), torch.ones(2, 1, dtype=torch.bool))
-    none = build(
-        PARDConfig(**TINY, noise="marginal"), Shape(1, 2, 1, 1, 0), frequencies(single, Shape(1, 2, 1, 1, 0)), 0
-    )
+    none = build(PARDConfig(**TINY, noise="marginal"), Shape(1, 2, 1, 1, 0), frequencies(single, 2), 0)
     assert list(none.process.leaves) == ["A"] and none.process.leaves["A"].states == 2
     assert list(space_of(single.mask, False).spaces) == ["A"]
 
