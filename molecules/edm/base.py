@@ -169,6 +169,7 @@ class AtomModel(Model):
             objective=AtomLoss(c.dropout_properties if c.properties else 0.0, self.extra_loss()),
             lr=rate,
             weight_decay=weight_decay,
+            decay=c.decay,
             optimizer=lambda p: torch.optim.Adam(p, lr=rate, weight_decay=weight_decay, amsgrad=True),
             ema=c.ema,
             grad_clip=c.grad_clip,

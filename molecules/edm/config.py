@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from ...core.settings import Settings
 
@@ -24,6 +24,7 @@ class AtomConfig(Settings):
         dropout_properties: share of training molecules whose properties are not told, so that guidance can compare;
             0.1 as usual for classifier-free guidance. 0: they are always told, as in EDM.
         epochs, batch_size, lr: of training, where `fit` is given none.
+        decay: of lr over the training: "constant" as published, or "cosine" to zero, which short trainings need.
         ema: decay of the average of the weights that sampling uses; None: the last weights.
         grad_clip: largest norm of the gradient; None: no clipping. The published codes clip at a multiple of the norms
             of the last 50 steps, which a constant of this size does as well once training has settled.
@@ -38,6 +39,7 @@ class AtomConfig(Settings):
     epochs: int = 3000
     batch_size: int = 64
     lr: float = 1e-4
+    decay: Literal["constant", "cosine"] = "constant"
     ema: float | None = 0.9999
     grad_clip: float | None = 5.0
 
@@ -47,6 +49,7 @@ class AtomConfig(Settings):
         if isinstance(names, str):
             raise TypeError(f"properties is a tuple of names, got {names!r}: write ({names!r},)")
         object.__setattr__(self, "properties", tuple(names))
+        self._one_of(decay=("constant", "cosine"))
         if not 0.0 < self.precision < 0.5:
             raise ValueError(f"precision must lie between 0 and 1/2, got {self.precision}")
         if not 0.0 <= self.dropout_properties < 1.0:
@@ -68,17 +71,20 @@ class EDMConfig(AtomConfig):
 
     presets: ClassVar[Mapping[str, dict[str, Any]]] = {
         "qm9": {},
-        "small": {"hidden": 64, "layers": 4, "lr": 1e-3, "ema": 0.999, "epochs": 100, "grad_clip": 1.0},
-        "tiny": {
-            "hidden": 48,
-            "layers": 3,
-            "lr": 1e-3,
+        "small": {
+            "hidden": 64,
+            "layers": 4,
+            "lr": 2e-3,
+            "decay": "cosine",
             "ema": 0.999,
             "epochs": 100,
             "grad_clip": 1.0,
+        },
+        "tiny": {
+            "hidden": 48, "layers": 3, "lr": 2e-3, "decay": "cosine", "ema": 0.999, "epochs": 100, "grad_clip": 1.0,
             "batch_size": 32,
         },
-    }
+    }  # fmt: skip
 
     hidden: int = 256
     layers: int = 9
