@@ -17,7 +17,8 @@ of a molecule become implicit first, as they do when RDKit reads SMILES, so that
 
 *Uncertainty.* Shares of independent cases: Wilson. A number of different molecules is no such share: with S of n valid
 ones that occur once, leaving one out changes the ratio to (D - 1)/(n - 1) if it is one of them and D/(n - 1) if not,
-whence the jackknife's variance  s (1 - s)/(n - 1),  s = S/n. At s = 0 and s = 1 it is zero and says nothing.
+whence the jackknife's variance  s (1 - s)/(n - 1),  s = S/n. At s = 0 and s = 1 it is zero and says nothing: there the
+interval is Wilson's, as if molecules were independent.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from itertools import islice
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
-from ...core.scores import Score
+from ...core.scores import Score, wilson
 from ..chem import canonical, molecule_of, parse
 from .uncertainty import share
 
@@ -143,14 +144,17 @@ def uniqueness(molecules: Sequence[Any], k: int | None = None, *, stereo: bool =
     counts = Counter(smiles[:k])
     n, different = counts.total(), len(counts)
     s = sum(c == 1 for c in counts.values()) / n
-    half = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(s * (1 - s) / (n - 1)) if n > 1 else float("nan")
-    value = different / n
-    low, high = (max(0.0, value - half), min(1.0, value + half)) if n > 1 else (half, half)
+    value, how = different / n, "jackknife over molecules"
+    if 0.0 < s < 1.0:
+        half = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(s * (1 - s) / (n - 1))
+        low, high = max(0.0, value - half), min(1.0, value + half)
+    else:
+        (low, high), how = wilson(different, n, level), "Wilson's interval"
     name = "unique_all" if k is None else f"unique@{k}"
     text = f"different canonical SMILES over {'all' if k is None else f'the first {k}'} valid molecules"
     text += "" if stereo else ", stereo marks ignored"
     left_out = 0 if k is not None else len(molecules) - n
-    return Score(name, value, low, high, n, n, "1", text, "jackknife over molecules", level, left_out)
+    return Score(name, value, low, high, n, n, "1", text, how, level, left_out)
 
 
 def novelty(

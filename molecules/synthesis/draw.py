@@ -13,6 +13,7 @@ from .routes import Made, Route
 __all__ = ["route_svg"]
 
 WIDTH, HEIGHT = 200, 140  # of a molecule's box
+BOND = 22.0
 GAP_X, GAP_Y = 24, 70
 MARGIN = 16
 GREEN, GREY = "#2e7d32", "#757575"
@@ -82,6 +83,7 @@ def _drawing(smiles: str) -> str:
     """The inside of RDKit's drawing of one molecule."""
     drawer = rdkit("Chem.Draw.rdMolDraw2D").MolDraw2DSVG(WIDTH, HEIGHT)
     drawer.drawOptions().padding = 0.08
+    drawer.drawOptions().fixedBondLength = BOND  # at most: large molecules are drawn smaller
     rdkit("Chem.Draw.rdMolDraw2D").PrepareAndDrawMolecule(drawer, parse(smiles))
     drawer.FinishDrawing()
     found = _BODY.search(drawer.GetDrawingText())

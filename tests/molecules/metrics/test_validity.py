@@ -116,3 +116,8 @@ def test_bad_input():
             function(GIVEN, ["C(("])
     with pytest.raises(ValueError, match="no novelty of nothing"):
         novelty(["C(("], ["C"])
+
+
+def test_different_molecules_have_an_interval_too():
+    score = uniqueness(["C" * k for k in range(1, 21)])
+    assert float(score) == score.high == 1.0 and 0.8 < score.low < 0.9 and "Wilson" in score.uncertainty
