@@ -14,6 +14,7 @@ on which everything that models or scores works; and the way back to those forma
 
 from __future__ import annotations
 
+from ...core.problems import Errors, Skipped, SkippedData
 from .atoms import Atoms
 from .generators import community_small, ego_graphs, ego_small, grid, planar, sbm
 from .geom import read_geom
@@ -22,7 +23,6 @@ from .interchange import from_adjacency, from_networkx, from_pyg, read_adjacency
 from .molecules import from_mols
 from .named import NAMED, load, read
 from .pickles import read_networkx_pickle, read_planetoid_graph, read_spectre
-from .problems import Errors, Skipped, SkippedData
 from .qm9 import qm9_atoms, qm9_graphs, qm9_table, read_qm9_raw
 from .reactions import Reaction, read_reactions
 from .sdf import read_sdf, read_sdf_graphs, write_sdf

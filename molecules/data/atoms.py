@@ -25,11 +25,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core.problems import Errors, Problems
 from .extras import chem, quiet, rdkit
 from .files import load_arrays, save_arrays
 from .graphs import chosen
 from .molecules import _arrays, build
-from .problems import Errors, Problems
 from .vocabulary import sort_types
 
 if TYPE_CHECKING:

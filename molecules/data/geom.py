@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 
 from ...core.files import existing
+from ...core.problems import Errors, Problems
 from .atoms import Atoms, converted, stack_atoms
 from .extras import chem
 from .files import read_text
 from .molecules import _arrays
 from .msgpack import values
 from .pickles import RDKIT, restricted
-from .problems import Errors, Problems
 
 __all__ = ["read_geom"]
 

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from ...core.files import existing
+from ...core.problems import Errors, Problems
 from .extras import chem, geometric, networkx, quiet
 from .files import load_arrays
 from .graphs import Graphs, stack
 from .molecules import chemistry_problems, from_mols
-from .problems import Errors, Problems
 from .standardise import Standardise
 
 __all__ = [

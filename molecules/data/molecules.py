@@ -21,9 +21,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from ...core.problems import Errors, Problems
 from .extras import chem, quiet
 from .graphs import Graphs, Hydrogens, stack
-from .problems import Errors, Problems
 from .vocabulary import parse_type, parse_vocabulary, sort_types
 
 __all__ = ["build", "chemistry_problems", "from_mols", "to_mols", "to_smiles"]

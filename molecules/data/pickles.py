@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from ...core.files import existing
+from ...core.problems import Errors
 from .graphs import Graphs
 from .interchange import from_adjacency, from_networkx
-from .problems import Errors
 
 __all__ = ["read_networkx_pickle", "read_planetoid_graph", "read_spectre", "restricted"]
 

@@ -28,11 +28,11 @@ import numpy as np
 import torch
 
 from ...core.files import existing
+from ...core.problems import Errors, Problems
 from .atoms import Atoms, converted, stack_atoms
 from .extras import pandas
 from .files import read_lines
 from .graphs import Graphs
-from .problems import Errors, Problems
 from .sdf import read_sdf
 from .smiles import SmilesTable, from_smiles
 from .standardise import Standardise

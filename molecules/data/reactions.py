@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ...core.files import existing
+from ...core.problems import Errors, Problems
 from .extras import chem, pandas, quiet
-from .problems import Errors, Problems
 from .standardise import parse_smiles
 
 __all__ = ["Reaction", "read_reactions"]

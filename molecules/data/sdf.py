@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...core.problems import Errors, Problems
 from .atoms import Atoms, Units
 from .extras import chem, quiet
 from .files import read_lines, write_text
 from .graphs import Graphs
 from .molecules import chemistry_problems, from_mols
-from .problems import Errors, Problems
 from .standardise import Standardise
 
 __all__ = ["read_sdf", "read_sdf_graphs", "sdf_records", "write_sdf"]

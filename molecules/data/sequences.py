@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from ...core.files import existing
+from ...core.problems import Errors, Problems
 from .extras import pandas
 from .files import read_lines, write_text
-from .problems import Errors, Problems
 
 __all__ = ["ALPHABETS", "UNKNOWN", "Sequences", "from_strings", "read_fasta", "read_sequence_table", "write_fasta"]
 

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from ...core.files import existing
+from ...core.problems import Errors
 from .extras import pandas
 from .files import read_lines
 from .graphs import Graphs
 from .molecules import from_mols
-from .problems import Errors
 from .standardise import Standardise
 
 __all__ = ["SmilesTable", "from_smiles", "read_guacamol", "read_moses", "read_smiles", "read_smiles_table"]

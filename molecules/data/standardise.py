@@ -14,10 +14,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ...core.problems import Errors, Problems, Skipped
 from .extras import chem, quiet, rdkit
 from .graphs import Hydrogens
 from .molecules import chemistry_problems
-from .problems import Errors, Problems, Skipped
 
 __all__ = ["ChangedMolecules", "Report", "Standardise", "parse_smiles"]
 

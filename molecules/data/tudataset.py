@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from ...core.files import existing
+from ...core.problems import Errors
 from .files import read_lines
 from .graphs import Graphs
 from .interchange import from_adjacency
-from .problems import Errors
 
 __all__ = ["read_tudataset"]
 

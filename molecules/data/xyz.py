@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ...core.problems import Errors, Problems
 from .atoms import Atoms, Units, converted, stack_atoms
 from .files import read_lines, write_text
-from .problems import Errors, Problems
 from .vocabulary import element, number_of
 
 __all__ = ["number", "read_xyz", "write_xyz"]

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
+from ...core.problems import Errors, Problems
 from ..chem import parse
 from ..data.extras import chem, quiet, rdkit
 from ..data.files import read_lines, write_text
-from ..data.problems import Errors, Problems
 from ..data.reactions import Reaction
 from ..data.standardise import parse_smiles
 

@@ -13,12 +13,12 @@ from typing import Any, Literal, overload
 
 from ...core.files import replacing
 from ...core.noise import keyed_generator
+from ...core.problems import Errors, Problems, Skipped
 from ...core.scores import Score
 from ...core.settings import positive_integers
 from ..chem import canonical
 from ..data.extras import quiet
 from ..data.files import write_text
-from ..data.problems import Errors, Problems, Skipped
 from ..data.standardise import parse_smiles
 from ..metrics.uncertainty import share
 from . import extras

@@ -33,11 +33,11 @@ from typing import Any
 
 import numpy as np
 
+from ...core.problems import Skipped
 from ...core.scores import Score
 from ..chem import canonical, parse
 from ..data.extras import chem, quiet
 from ..data.files import read_lines, write_text
-from ..data.problems import Skipped
 from ..data.reactions import Reaction
 from ..metrics.uncertainty import share
 from . import extras

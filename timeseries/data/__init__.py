@@ -16,6 +16,7 @@ not leak; and writers back to those formats.
 
 from __future__ import annotations
 
+from ...core.problems import Errors, Skipped, SkippedData
 from .arrays import from_array, read_npz
 from .benchmarks import BENCHMARKS, Benchmark, benchmark, read_benchmark, rolling_benchmark
 from .clock import as_timestamp as _as_timestamp  # noqa: F401  (other modules of the wing)
@@ -27,7 +28,6 @@ from .lstnet import LSTNET, read_lstnet
 from .m4 import M4, read_m4
 from .named import NAMED, load, read
 from .panel import Panel
-from .problems import Errors, Skipped, SkippedData
 from .splits import Split, backtest, check_leak
 from .tables import read_long
 from .tsf import read_tsf, tsf_header

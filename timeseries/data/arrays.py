@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from ...core.files import existing
+from ...core.problems import Errors, Problems
 from .panel import Panel
-from .problems import Errors, Problems
 from .rows import from_rows, stamp
 
 __all__ = ["from_array", "read_npz"]

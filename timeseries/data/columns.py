@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...core.problems import Problems
 from .clock import localize, zone
 from .extras import pandas as _pandas
-from .problems import Problems
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,11 +20,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ...core.problems import Errors, Problems
 from .extras import pandas as _pandas
 from .extras import pyarrow
 from .files import read_bytes, tree
 from .panel import Panel
-from .problems import Errors, Problems
 from .rows import from_rows, stamp, values_of
 
 __all__ = ["from_gluonts", "gluonts_metadata", "read_gluonts", "read_jsonl"]

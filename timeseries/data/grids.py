@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ...core.problems import Errors, Problems
 from .clock import grid
 from .columns import Series, series_of
 from .extras import pandas as _pandas
 from .frequencies import canonical_freq, freq_words, infer_freq
 from .panel import Panel
-from .problems import Errors, Problems
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,7 +117,7 @@ def _panel(parts: list[Series], freq: str, gaps: Gaps, problems: Problems) -> Pa
     for u, t, v in parts:
         with problems.at(f"series {u!r}"):
             good.append((u, t[0], _on_grid(u, t, v, freq, gaps)))
-    skipped = problems.done(len(good), stacklevel=4)
+    skipped = problems.done(len(good), stacklevel=4, counted=False)
     ids, starts, values = zip(*good, strict=True)
     return Panel(ids, starts, values, freq, skipped)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ...core.problems import Errors, Problems
 from .files import read_text
 from .panel import Panel
-from .problems import Errors, Problems
 from .rows import from_rows, stamp, values_of
 
 __all__ = ["LSTNET", "read_lstnet"]

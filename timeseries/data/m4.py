@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from ...core.files import existing
+from ...core.problems import Errors, Problems
 from .extras import exact_floats
 from .extras import pandas as _pandas
 from .panel import Panel
-from .problems import Errors, Problems
 from .rows import MOCK_START, from_rows
 
 __all__ = ["M4", "m4_group", "m4_pair", "read_m4"]

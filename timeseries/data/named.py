@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...core.problems import Errors, Problems
 from . import extras
 from .arrays import read_npz
 from .benchmarks import BENCHMARKS, benchmark, files_of
@@ -18,7 +19,6 @@ from .grids import to_panel
 from .lstnet import read_lstnet
 from .m4 import m4_group, m4_pair, read_m4
 from .panel import Panel
-from .problems import Errors, Problems
 from .tables import read_long, read_table
 from .tsf import read_tsf
 from .wide import from_wide, time_column
@@ -180,7 +180,7 @@ def _table(path: Path, freq: str | None, start: str | None, tz: str | None, erro
     timed = time_column(frame) is not None or isinstance(frame.index, _pandas().DatetimeIndex)
     if "unique_id" in long or len(long) > 1 or not (timed or (freq and start)) or len(frame.columns) < 2:
         return read_long(path, tz=tz, errors=errors)
-    problems.done(len(frame))
+    problems.done(len(frame), counted=False)
     return from_wide(frame, freq=freq, start=start, tz=tz, errors=errors)
 
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...core.problems import Skipped
 from .clock import as_timestamp, grid
 from .extras import pandas as _pandas
-from .problems import Skipped
 
 if TYPE_CHECKING:
     import pandas as pd

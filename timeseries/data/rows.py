@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from ...core.problems import Problems
 from .anchors import anchored
 from .columns import too_large
 from .extras import pandas as _pandas
 from .panel import Panel
-from .problems import Problems
 
 __all__ = ["MOCK_START", "from_rows", "stamp", "values_of"]
 
@@ -112,7 +112,7 @@ def from_rows(rows: Sequence[tuple[Any, Any, np.ndarray]], freq: str, problems: 
         )
     if problems.skip:
         good = [row for row in good if _fits(row, freq, problems)]
-    skipped = problems.done(len(good), stacklevel)
+    skipped = problems.done(len(good), stacklevel, counted=False)
     freq, starts, moved = anchored(freq, [s for _, s, _ in good])
     if moved:
         i = moved[0]

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...core.files import existing
+from ...core.problems import Errors, Problems
 from .clock import localize, zone
 from .columns import datetimes
 from .extras import exact_floats
 from .extras import pandas as _pandas
-from .problems import Errors, Problems
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,7 +113,7 @@ def read_long(path: str | Path, *, tz: str | None = None, errors: Errors = "rais
     frame = frame.assign(ds=ds)
     if bad.any():
         frame = frame[~bad].reset_index(drop=True)
-    problems.done(len(frame))
+    problems.done(len(frame), counted=False)
     return frame if tz is None else in_zone(frame, tz)
 
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from ...core.files import existing
+from ...core.problems import Errors, Problems
 from .files import read_text
 from .panel import Panel
-from .problems import Errors, Problems
 from .rows import MOCK_START, from_rows, stamp, values_of
 
 __all__ = ["FREQUENCIES", "read_tsf", "tsf_header"]

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...core.problems import Errors, Problems
 from .anchors import anchored
 from .clock import grid, localize, zone
 from .columns import datetimes, numbers
 from .extras import pandas as _pandas
-from .problems import Errors, Problems
 from .rows import stamp
 from .tables import in_zone
 
@@ -83,7 +83,7 @@ def from_wide(
                 raise ValueError(f"column {c!r} has no observed value")
             a, b = (int(seen[0]), int(seen[-1]) + 1) if trim else (0, len(y))
             parts.append(pd.DataFrame({"unique_id": [c] * (b - a), "ds": ds[a:b], "y": y[a:b]}))
-    problems.done(len(parts))
+    problems.done(len(parts), counted=False)
     out = pd.concat(parts, ignore_index=True)
     return out if tz is None else in_zone(out, tz)
 

@@ -6,8 +6,8 @@ import pytest
 
 pytest.importorskip("rdkit")
 
+from scidiffuse.core.problems import SkippedData
 from scidiffuse.molecules import synthesis as sy
-from scidiffuse.molecules.data.problems import SkippedData
 from scidiffuse.molecules.data.reactions import Reaction
 
 

@@ -15,8 +15,8 @@ import pytest
 pytest.importorskip("rdchiral")
 pytest.importorskip("syntheseus")
 
+from scidiffuse.core.problems import SkippedData
 from scidiffuse.molecules import synthesis as sy
-from scidiffuse.molecules.data.problems import SkippedData
 from scidiffuse.molecules.synthesis import extras
 
 from .world import AMIDE, ESTER, STOCK, TARGET, cheapest, inventory, policy
