@@ -75,9 +75,9 @@ def convert(
     they are. Where an .xyz has no bonds and the other format needs them, RDKit perceives them from the distances.
 
     \b
+      scidiffuse molecules convert clean.smi start.sdf --embed
       scidiffuse molecules convert mine.csv clean.smi --fragments largest \\
           --charges neutralise --errors skip
-      scidiffuse molecules convert clean.smi start.sdf --embed
     """
     with told():
         from ..data import Atoms

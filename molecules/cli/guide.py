@@ -121,9 +121,9 @@ def guide(
     which undoes the choices; unguided samples without it are then scored, too.
 
     \b
+      scidiffuse molecules guide mine:score --method fk --out guided
       scidiffuse molecules guide qed --candidates 10 --sampler s4 --steps 200 \\
           --best-of --out guided
-      scidiffuse molecules guide mine:score --method fk --out guided
     """
     with told():
         if n < 1:

@@ -91,9 +91,9 @@ def train(
     interrupted training goes on with --resume and otherwise the same options.
 
     \b
+      scidiffuse molecules train edm mine.sdf --set layers=4 --out runs/mine
       scidiffuse molecules train gdss qm9 --vocabulary CNOF --errors skip \\
           --split random --out runs/gdss-qm9
-      scidiffuse molecules train edm mine.sdf --set layers=4 --out runs/mine
     """
     from ...core.messages import resumable
     from ...core.outputs import draw, write_json
