@@ -51,12 +51,13 @@ def model_of(arm: str, seed: int, train: mo.Graphs, runs: Runs, **settings: Any)
     """The model of an arm and seed: loaded, trained on, or trained."""
     steps = max(1, round(STEPS.get(arm, 8_000) * runs.budget))
     folder = runs.work / f"{arm}-{steps}-{seed}"
-    config = {"coupling": arm} if arm in COUPLINGS else {}
+    config: Row = {"coupling": arm} if arm in COUPLINGS else {}
     size = min(settings["batch_size"], len(train))
-    epochs = steps * size / len(train)
+    if arm != "community":
+        config["decay"] = 0.1 ** (len(train) / (steps * size))
     model: mo.GDSS = trained(
         folder, lambda: mo.GDSS.for_dataset(train, ema=0.999, **config),  # type: ignore[arg-type]
-        train, max_steps=steps, lr_decay=settings.get("lr_decay", 0.1 ** (1 / epochs)), seed=seed, save_every=500,
+        train, max_steps=steps, seed=seed, save_every=500,
         batch_size=settings["batch_size"],
     )  # fmt: skip
     return model
@@ -93,7 +94,7 @@ def communities(seed: int, runs: Runs) -> Row:
     order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0))
     test, train = whole[order[:20]], whole[order[20:]]
     start = time.process_time()
-    model = model_of("community", seed, train, runs, batch_size=128, lr_decay=0.999)
+    model = model_of("community", seed, train, runs, batch_size=128)
     out: Row = {
         "cpu_seconds_training": round(time.process_time() - start, 1),
         "train against test": distances(train, test),

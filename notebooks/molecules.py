@@ -58,7 +58,7 @@ print(qm9)
 # (Jo et al., 2022). A minute shows that they learn; the weights that ship were trained for 40.
 
 # %%
-mine = mo.GDSS.for_dataset(train, ema=0.99).fit(train, max_steps=300, batch_size=256, lr_decay=0.9, seed=0)
+mine = mo.GDSS.for_dataset(train, ema=0.99, decay=0.9).fit(train, max_steps=300, batch_size=256, seed=0)
 plots.training_curve(mine.history)
 
 # %% [markdown]

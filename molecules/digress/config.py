@@ -49,10 +49,11 @@ class DiGressConfig(Settings):
         steps: of sampling, where `sample` is given none; the published number of steps of training, too. Here training
             times are continuous, and any number of steps can be taken.
         properties: names of the properties that samples can be asked for; none by default.
-        unconditional: probability that a training graph's properties are withheld, for guidance without a classifier.
+        dropout_properties: share of training graphs whose properties are not told, so that guidance can compare.
         epochs, batch_size, lr: of training, where `fit` is given none.
         decay: of the learning rate over the training, "constant" as published, or "cosine".
         weight_decay: of AdamW; 1e-12 as published.
+        grad_clip: largest norm of the gradient; None: any, as published.
         ema: decay of the average of the weights that sampling uses; None: the last weights, as published.
     """
 
@@ -76,12 +77,13 @@ class DiGressConfig(Settings):
     shift: float = 0.008
     steps: int = 500
     properties: tuple[str, ...] = ()
-    unconditional: float = 0.1
+    dropout_properties: float = 0.1
     epochs: int = 1000
     batch_size: int = 1024
     lr: float = 2e-4
     decay: Literal["constant", "cosine"] = "constant"
     weight_decay: float = 1e-12
+    grad_clip: float | None = 1.0
     ema: float | None = None
 
     def __post_init__(self) -> None:
@@ -92,7 +94,7 @@ class DiGressConfig(Settings):
         if self.dx % self.heads:
             raise ValueError(f"heads={self.heads} must divide dx={self.dx}")
         self._one_of(features=("all", "cycles", "none"), decay=("constant", "cosine"), atoms=(True, False))
-        for name in ("dropout", "unconditional"):
+        for name in ("dropout", "dropout_properties"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name} is a probability below 1, got {getattr(self, name)}")
         for name in ("edge_weight", "lr"):

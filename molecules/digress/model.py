@@ -24,28 +24,27 @@ sample, so that a graph depends neither on the batch it is sampled in nor on the
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ...core.checkpoint import Checkpoint
-from ...core.discrete import Ancestral, TokenDenoiser
+from ...core.discrete import Ancestral, TokenDenoiser, TokenObjective
 from ...core.guidance import ClassifierFree
-from ...core.model import Model
 from ...core.sample import sample
 from ...core.samplers.base import Sampler
 from ...core.settings import positive_integers
 from ..chem import parse
 from ..data.graphs import Graphs
 from ..data.molecules import from_mols
+from ..generator import Generator
 from ..samples import GraphSamples, graph_samples
 from ..sizes import counts_of
 from ..steering import GraphReward, Steering, choose, with_reward
 from ..tokens import frequencies, space_of
-from ..training import budget, digest_of, same_kind
+from ..training import digest_of, same_kind
 from .config import DiGressConfig
 from .steering import Scaffold, read
 from .training import TrainingSet, build, objective_of
@@ -53,7 +52,7 @@ from .training import TrainingSet, build, objective_of
 __all__ = ["DiGress"]
 
 
-class DiGress(Model):
+class DiGress(Generator):
     """A discrete diffusion model of graphs or molecules.
 
     Args:
@@ -79,6 +78,7 @@ class DiGress(Model):
     kind: ClassVar[str] = "DiGress"
     config_class: ClassVar[type] = DiGressConfig
     fits: ClassVar[str] = "graphs"
+    takes: ClassVar[type] = Graphs
     digested: ClassVar[str] = "graphs, their order and padding count"
     free: ClassVar[frozenset[str]] = frozenset({"steps"})
     config: DiGressConfig
@@ -92,36 +92,24 @@ class DiGress(Model):
         self.probs: dict[str, list[float]] = {}
         self.scales: dict[str, list[float]] = {}
 
-    @classmethod
-    def for_dataset(cls, graphs: Graphs, preset: str | None = None, **changes: Any) -> Self:
-        """An untrained model for a set of graphs.
-
-        Args:
-            graphs: what it will be trained on: fixes types, bonds and N.
-            preset: settings (`DiGressConfig.preset`). None, by kind and size: molecules of up to 12 nodes "qm9", larger
-                ones "moses"; graphs of up to 40 nodes "community_small", 100 "planar", else "sbm". "small" is for CPUs.
-            changes: settings that differ.
-
-        Raises:
-            ValueError: an unknown preset, settings out of range, graphs that the model is not for.
-        """
-        if preset is None:
-            limits = ((12, "qm9"), (math.inf, "moses"))
-            if graphs.hydrogens is None:
-                limits = ((40, "community_small"), (100, "planar"), (math.inf, "sbm"))  # type: ignore[assignment]
-            preset = next(name for most, name in limits if graphs.max_nodes <= most)
-        model = cls(DiGressConfig.preset(preset, **changes))
-        model._define(graphs)
-        return model
-
     # -- what the data say -----------------------------------------------------------------------------------------
     @property
     def typed(self) -> bool:
         """Whether nodes have types."""
         return self.vocabulary is not None
 
+    @staticmethod
+    def _fitting(graphs: Graphs) -> str:
+        limits = ((12, "qm9"), (math.inf, "moses"))
+        if graphs.hydrogens is None:
+            limits = ((40, "community_small"), (100, "planar"), (math.inf, "sbm"))  # type: ignore[assignment]
+        return next(name for most, name in limits if graphs.max_nodes <= most)
+
+    def _known(self) -> bool:
+        return self.nodes > 0
+
     def _define(self, graphs: Graphs) -> None:
-        """Fix types, states of a pair, and N, by the training graphs."""
+        """Fix types, states of a pair, and N."""
         self._refuse_features(graphs)
         self.vocabulary, self.hydrogens, self.nodes = graphs.vocabulary, graphs.hydrogens, graphs.max_nodes
         self.bonds = 4 if graphs.hydrogens is not None else max(2, int(graphs.A.max()) + 1)
@@ -141,16 +129,13 @@ class DiGress(Model):
             RuntimeError: the model has seen no graphs yet.
             ValueError: another vocabulary or kind of hydrogens, too many nodes, unknown bonds.
         """
-        self._defined()
+        if not self._known():
+            raise RuntimeError("the model has seen no graphs: DiGress.for_dataset(graphs), or fit(graphs) first")
         self._refuse_features(graphs)
         same_kind(graphs, self.vocabulary, self.hydrogens)
         if int(graphs.A.max()) >= self.bonds:
             raise ValueError(f"the model knows bonds 0 to {self.bonds - 1}, these graphs have {int(graphs.A.max())}")
         return graphs.padded(self.nodes)
-
-    def _defined(self) -> None:
-        if not self.nodes:
-            raise RuntimeError("the model has seen no graphs: DiGress.for_dataset(graphs), or fit(graphs) first")
 
     def _measure(self, graphs: Graphs) -> None:
         """Read off the training graphs what noise and sampling need."""
@@ -186,88 +171,22 @@ class DiGress(Model):
             parts += [torch.where(known, (value - mean) / scale, 0.0), known.double()]
         return torch.stack(parts, 1).float()
 
-    def _training_set(self, graphs: Graphs) -> TrainingSet:
+    def _rows(self, graphs: Graphs) -> TrainingSet:
         values = {name: self._property(graphs, name) for name in self.config.properties}
         return TrainingSet(graphs, self._asked(values, len(graphs)))
 
     # -- training --------------------------------------------------------------------------------------------------
-    def fit(
-        self,
-        graphs: Graphs,
-        *,
-        epochs: float | None = None,
-        max_steps: int | None = None,
-        batch_size: int | None = None,
-        lr: float | None = None,
-        grad_clip: float | None = 1.0,
-        val: Graphs | None = None,
-        seed: int = 0,
-        out: str | os.PathLike[str] | None = None,
-        resume: bool = False,
-        save_every: int | None = None,
-        progress: bool = False,
-        **hardware: Any,
-    ) -> Self:
-        """Train on graphs; earlier weights of this object are forgotten.
+    def _objective(self) -> TokenObjective:
+        return objective_of(self.config, self.typed)
 
-        Args:
-            graphs: the training graphs.
-            epochs: passes over them; the settings' own where neither epochs nor max_steps is given.
-            max_steps: optimizer steps in all, instead of epochs.
-            batch_size: of the settings where None; never more than there are graphs.
-            lr: learning rate, of the settings where None.
-            grad_clip: largest norm of the gradient; None: no clipping, as published.
-            val: graphs for a validation loss.
-            seed: of the initial weights, the order, times and noise.
-            out: folder for checkpoints; resume: go on with the training in it. save_every: steps between saves.
-            progress: show a progress bar.
-            hardware: accelerator, devices, num_nodes, strategy, precision, workers, callbacks, log_every, val_every of
-                `core.training.fit`.
-
-        Returns:
-            self, with the last weights, or their average (``config.ema``); with `val` and `out` those of the lowest
-            validation loss.
-
-        Raises:
-            ImportError: Lightning is missing.
-            ValueError: no graphs; graphs of another kind than those the model was made for; settings out of range; a
-                training to resume that was another one.
-        """
-        if not isinstance(graphs, Graphs):
-            raise TypeError(
-                f"fit takes Graphs (data.from_smiles, data.read_... make them), got {type(graphs).__name__}"
-            )
-        if len(graphs) == 0:
-            raise ValueError("there are no graphs to train on")
-        if not self.nodes:
-            self._define(graphs)
-        c, train = self.config, self.inputs(graphs)
-        size, max_steps = budget(c, len(train), epochs, max_steps, batch_size)
-        lr = c.lr if lr is None else lr
-        self._measure(train)
-        return self._train(
-            self._build(seed),
-            self._training_set(train),
-            max_steps=max_steps,
-            batch_size=size,
-            objective=objective_of(c, self.typed),
-            lr=lr,
-            weight_decay=c.weight_decay,
-            decay=c.decay,
-            optimizer=lambda parameters: torch.optim.AdamW(
-                parameters, lr=lr, weight_decay=c.weight_decay, amsgrad=True
-            ),
-            ema=c.ema,
-            grad_clip=grad_clip,
-            seed=seed,
-            val=None if val is None else self._training_set(self.inputs(val)),
-            out=out,
-            resume=resume,
-            save_every=save_every,
-            collate=TrainingSet.collate,
-            progress=progress,
-            **hardware,
-        )
+    def _learning(self, network: Any, lr: float, steps: int, epoch: float) -> dict[str, Any]:
+        c = self.config
+        return {
+            "lr": lr,
+            "decay": c.decay,
+            "optimizer": lambda p: torch.optim.AdamW(p, lr=lr, weight_decay=c.weight_decay, amsgrad=True),
+            "grad_clip": c.grad_clip,
+        }
 
     # -- sampling --------------------------------------------------------------------------------------------------
     def sample(
@@ -360,8 +279,8 @@ class DiGress(Model):
             )
         if scale != 1.0 and not condition:
             raise ValueError(f"guidance_scale={scale} needs a condition= to guide to")
-        if scale != 1.0 and not self.config.unconditional:
-            raise ValueError("guidance needs a model that was trained with unconditional > 0, this one was not")
+        if scale != 1.0 and not self.config.dropout_properties:
+            raise ValueError("guidance needs a model that was trained with dropout_properties > 0, this one was not")
         told = self._asked(condition or {}, n)
         if scale == 1.0 or told is None:
             return told, denoiser

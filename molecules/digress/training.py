@@ -119,7 +119,7 @@ def build(
 def objective_of(config: DiGressConfig, typed: bool) -> TokenObjective:
     """The loss; see the module."""
     weights = {"A": config.edge_weight} | ({"X": 1.0} if typed else {})
-    dropout = config.unconditional if config.properties else 0.0
+    dropout = config.dropout_properties if config.properties else 0.0
     return TokenObjective(
         weighting="uniform",
         times=Stratified(Uniform(EARLIEST, 1.0)),

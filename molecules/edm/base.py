@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,15 +12,14 @@ from torch import Tensor, nn
 from ...core.checkpoint import Checkpoint
 from ...core.denoisers import Denoiser
 from ...core.guidance import ClassifierFree
-from ...core.model import Model
 from ...core.sample import sample
 from ...core.samplers import DDPM
 from ...core.samplers.base import Sampler
 from ...core.settings import positive_integers
 from ..data.atoms import Atoms
+from ..generator import Generator
 from ..sizes import counts_of
 from ..steering import Steering, choose, with_reward
-from ..training import budget
 from .conditioning import Conditioning
 from .config import AtomConfig
 from .features import Features, Part, digest_of_atoms, space_of
@@ -33,7 +31,7 @@ from .training import AtomLoss, AtomSet, Extra
 __all__ = ["AtomModel"]
 
 
-class AtomModel(Model):
+class AtomModel(Generator):
     """A diffusion model of molecules in space: the verbs that `EDM` and `GFMDiff` share.
 
     A system states its `kind`, its settings, the `parts` of its features, its network and a further loss.
@@ -41,6 +39,7 @@ class AtomModel(Model):
 
     config_class: ClassVar[type[AtomConfig]]
     fits: ClassVar[str] = "atoms"
+    takes: ClassVar[type] = Atoms
     digested: ClassVar[str] = "positions, elements, properties, their order and padding count"
     parts: ClassVar[tuple[Part, ...]]
 
@@ -61,29 +60,14 @@ class AtomModel(Model):
         return None
 
     # -- what the data say -----------------------------------------------------------------------------------------
-    @classmethod
-    def for_dataset(cls, atoms: Atoms, preset: str | None = None, **changes: Any) -> Self:
-        """An untrained model for a set of molecules.
+    @staticmethod
+    def _fitting(atoms: Atoms) -> str:
+        return "qm9"
 
-        Args:
-            atoms: what it will be trained on: fixes the elements and the largest number of atoms.
-            preset: "qm9", the published settings (where None); "small" and "tiny" for CPUs.
-            changes: settings that differ.
-
-        Raises:
-            ValueError: an unknown preset, settings out of range, single atoms.
-        """
-        model = cls(cls.config_class.preset(preset or "qm9", **changes))
-        model._define(atoms)
-        return model
+    def _known(self) -> bool:
+        return self.features is not None
 
     def _define(self, atoms: Atoms) -> None:
-        if not isinstance(atoms, Atoms):
-            raise TypeError(
-                f"expected Atoms (data.qm9_atoms, data.read_sdf, ... make them), got {type(atoms).__name__}"
-            )
-        if len(atoms) == 0:
-            raise ValueError("there are no molecules to train on")
         c = self.config
         self.features = Features(atoms.elements, self.parts, (c.type_divisor, c.number_divisor))
         self.nodes = int(atoms.num_atoms.max())
@@ -94,8 +78,16 @@ class AtomModel(Model):
             raise RuntimeError(f"the model has seen no molecules: {self.kind}.for_dataset(atoms), or fit(atoms) first")
         return self.features
 
-    def _set(self, atoms: Atoms) -> AtomSet:
-        """Molecules as the network takes them."""
+    def inputs(self, atoms: Atoms) -> Atoms:
+        """Molecules as the network takes them.
+
+        Raises:
+            RuntimeError: the model has seen no molecules yet.
+            TypeError, ValueError: no molecules, single atoms, other elements or larger molecules than the model knows.
+        """
+        return self._features().check(atoms, self.nodes)
+
+    def _rows(self, atoms: Atoms) -> AtomSet:
         known = self.conditioning
         for name in known.names:
             if name not in atoms.properties:
@@ -111,77 +103,23 @@ class AtomModel(Model):
         return Denoiser(network, schedule, "noise", label=level)
 
     # -- training --------------------------------------------------------------------------------------------------
-    def fit(
-        self,
-        atoms: Atoms,
-        *,
-        epochs: float | None = None,
-        max_steps: int | None = None,
-        batch_size: int | None = None,
-        lr: float | None = None,
-        weight_decay: float = 1e-12,
-        val: Atoms | None = None,
-        seed: int = 0,
-        out: str | os.PathLike[str] | None = None,
-        resume: bool = False,
-        save_every: int | None = None,
-        progress: bool = False,
-        **hardware: Any,
-    ) -> Self:
-        """Train on molecules; earlier weights of this object are forgotten.
+    def _measure(self, atoms: Atoms) -> None:
+        names = self.config.properties
+        self.conditioning, self.data = Conditioning.of(atoms, names), digest_of_atoms(atoms, names)
+        self.sizes = torch.bincount(atoms.num_atoms, minlength=self.nodes + 1).double() / len(atoms)
 
-        Args:
-            atoms: the training molecules, at least two atoms each, with the properties of the settings.
-            epochs: passes over them; the settings' own where neither epochs nor max_steps is given.
-            max_steps: optimizer steps in all, instead of epochs.
-            batch_size, lr: of the settings where None; a batch is never larger than the data.
-            weight_decay: of Adam (AMSGrad), as published.
-            val: molecules for a validation loss.
-            seed: of the initial weights, the order, times and noise.
-            out: folder for checkpoints; resume: go on with the training in it. save_every: steps between saves.
-            progress: show a progress bar.
-            hardware: accelerator, devices, num_nodes, strategy, precision, workers, callbacks, log_every, val_every of
-                `core.training.fit`.
+    def _objective(self) -> AtomLoss:
+        c = self.config
+        return AtomLoss(c.dropout_properties if c.properties else 0.0, self.extra_loss())
 
-        Returns:
-            self, with the averaged weights (``config.ema``; the last ones without it); with `val` and `out` those of
-            the lowest validation loss.
-
-        Raises:
-            ImportError: Lightning is missing.
-            TypeError, ValueError: no molecules, single atoms, other elements or larger molecules than the model was
-                made for, properties that are not there; settings out of range; a training to resume that was another.
-        """
-        if self.features is None:
-            self._define(atoms)
-        c, features = self.config, self._features()
-        train = features.check(atoms, self.nodes)
-        size, max_steps = budget(c, len(train), epochs, max_steps, batch_size)
-        rate = c.lr if lr is None else lr
-        self.conditioning = Conditioning.of(train, c.properties)
-        self.sizes = torch.bincount(train.num_atoms, minlength=self.nodes + 1).double() / len(train)
-        self.data = digest_of_atoms(train, c.properties)
-        return self._train(
-            self._build(seed),
-            self._set(train),
-            max_steps=max_steps,
-            batch_size=size,
-            objective=AtomLoss(c.dropout_properties if c.properties else 0.0, self.extra_loss()),
-            lr=rate,
-            weight_decay=weight_decay,
-            decay=c.decay,
-            optimizer=lambda p: torch.optim.Adam(p, lr=rate, weight_decay=weight_decay, amsgrad=True),
-            ema=c.ema,
-            grad_clip=c.grad_clip,
-            seed=seed,
-            val=None if val is None else self._set(features.check(val, self.nodes)),
-            out=out,
-            resume=resume,
-            save_every=save_every,
-            collate=AtomSet.collate,
-            progress=progress,
-            **hardware,
-        )
+    def _learning(self, network: nn.Module, lr: float, steps: int, epoch: float) -> dict[str, Any]:
+        c = self.config
+        return {
+            "lr": lr,
+            "decay": c.decay,
+            "optimizer": lambda p: torch.optim.Adam(p, lr=lr, weight_decay=c.weight_decay, amsgrad=True),
+            "grad_clip": c.grad_clip,
+        }
 
     # -- sampling --------------------------------------------------------------------------------------------------
     def sample(

@@ -25,6 +25,7 @@ class AtomConfig(Settings):
             0.1 as usual for classifier-free guidance. 0: they are always told, as in EDM.
         epochs, batch_size, lr: of training, where `fit` is given none.
         decay: of lr over the training: "constant" as published, or "cosine" to zero, which short trainings need.
+        weight_decay: of Adam (AMSGrad); 1e-12 as published.
         ema: decay of the average of the weights that sampling uses; None: the last weights.
         grad_clip: largest norm of the gradient; None: no clipping. The published codes clip at a multiple of the norms
             of the last 50 steps, which a constant of this size does as well once training has settled.
@@ -40,6 +41,7 @@ class AtomConfig(Settings):
     batch_size: int = 64
     lr: float = 1e-4
     decay: Literal["constant", "cosine"] = "constant"
+    weight_decay: float = 1e-12
     ema: float | None = 0.9999
     grad_clip: float | None = 5.0
 

@@ -60,6 +60,8 @@ class GDSSConfig(Settings):
         virtual: of molecules: a node none of whose types exceeds 1/2 is "drop": no atom, as published, or "argmax":
             its likeliest type all the same.
         epochs, batch_size, lr: of training, where `fit` is given none.
+        decay: factor of the learning rate after every epoch; or "constant", or "cosine" to zero.
+        weight_decay: of Adam. grad_clip: largest norm of the gradient of each of both networks; None: any.
         ema: decay of the average of the weights that sampling uses; None: the last weights, as published for most data
             sets.
         sampler: "pc" (predictor-corrector, two network calls a step) or "s4" (one), where `sample` is given none.
@@ -93,6 +95,9 @@ class GDSSConfig(Settings):
     epochs: int = 300
     batch_size: int = 1024
     lr: float = 0.005
+    decay: Literal["constant", "cosine"] | float = 0.999
+    weight_decay: float = 1e-4
+    grad_clip: float | None = 1.0
     ema: float | None = None
     sampler: Sampling = "pc"
     predictor: Literal["reverse_diffusion", "euler_maruyama"] = "reverse_diffusion"

@@ -23,39 +23,41 @@ What differs from the published code, beside what the modules above say:
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 
 from ...core.checkpoint import Checkpoint
 from ...core.denoisers import Denoiser
-from ...core.model import Model
 from ...core.samplers.base import Sampler
 from ...core.settings import positive_integers
 from ..chem import parse
 from ..data.graphs import Graphs
 from ..data.molecules import from_mols
+from ..generator import Generator
 from ..samples import GraphSamples, graph_samples
 from ..sizes import counts_of
 from ..steering import Steering, choose
-from ..training import budget, digest_of, same_kind
+from ..training import digest_of, same_kind
 from .config import OF_SAMPLING, GDSSConfig
 from .quantise import Meaning, to_graphs
 from .sampling import Moments, moments_of, run, sampler_of
 from .steering import Scaffold, prepared
-from .training import GraphLoss, GraphScores, SeparateAdam, TrainingSet, build
+from .training import GraphLoss, SeparateAdam, TrainingSet, build
 
 __all__ = ["GDSS"]
 
 
-class GDSS(Model):
+class GDSS(Generator):
     """A diffusion model of graphs or molecules.
 
     Args:
         config: settings; or give its fields by name.
+
+    Over several processes it is trained with ``strategy="ddp_find_unused_parameters_true"``: the values of the last
+    attention layer go nowhere.
 
     Attributes:
         config: the settings.
@@ -75,6 +77,7 @@ class GDSS(Model):
     kind: ClassVar[str] = "GDSS"
     config_class: ClassVar[type] = GDSSConfig
     fits: ClassVar[str] = "graphs"
+    takes: ClassVar[type] = Graphs
     digested: ClassVar[str] = "graphs, their order and padding count"
     free: ClassVar[frozenset[str]] = OF_SAMPLING | {"sampler"}
     config: GDSSConfig
@@ -86,31 +89,19 @@ class GDSS(Model):
         self.sizes = torch.zeros(1, dtype=torch.float64)
         self.moments: Moments = {}
 
-    @classmethod
-    def for_dataset(cls, graphs: Graphs, preset: str | None = None, **changes: Any) -> Self:
-        """An untrained model for a set of graphs.
-
-        Args:
-            graphs: what it will be trained on: fixes what X means, F and N.
-            preset: published settings (`GDSSConfig.preset`). None, by kind and size: molecules of up to 12 nodes "qm9",
-                larger ones "zinc250k"; graphs of up to 40 nodes "community_small", 160 "enzymes", else "grid".
-            changes: settings that differ.
-
-        Raises:
-            ValueError: an unknown preset, settings out of range.
-        """
-        if preset is None:
-            limits = ((12, "qm9"), (math.inf, "zinc250k"))
-            if graphs.hydrogens is None:
-                limits = ((40, "community_small"), (160, "enzymes"), (math.inf, "grid"))  # type: ignore[assignment]
-            preset = next(name for most, name in limits if graphs.max_nodes <= most)
-        model = cls(GDSSConfig.preset(preset, **changes))
-        model._define(graphs)
-        return model
-
     # -- what the data say -----------------------------------------------------------------------------------------
+    @staticmethod
+    def _fitting(graphs: Graphs) -> str:
+        limits = ((12, "qm9"), (math.inf, "zinc250k"))
+        if graphs.hydrogens is None:
+            limits = ((40, "community_small"), (160, "enzymes"), (math.inf, "grid"))  # type: ignore[assignment]
+        return next(name for most, name in limits if graphs.max_nodes <= most)
+
+    def _known(self) -> bool:
+        return self.meaning is not None
+
     def _define(self, graphs: Graphs) -> None:
-        """Fix what X and A mean, F and N, by the training graphs."""
+        """Fix what X and A mean, F and N."""
         inputs = "features" if graphs.features is not None else "types" if graphs.types is not None else "degrees"
         self.meaning = Meaning(inputs, graphs.vocabulary, graphs.hydrogens)
         self.features = int((graphs.with_degrees() if inputs == "degrees" else graphs[:1]).X.shape[-1])
@@ -145,87 +136,20 @@ class GDSS(Model):
         return self.meaning
 
     # -- training --------------------------------------------------------------------------------------------------
-    def fit(
-        self,
-        graphs: Graphs,
-        *,
-        epochs: float | None = None,
-        max_steps: int | None = None,
-        batch_size: int | None = None,
-        lr: float | None = None,
-        lr_decay: float = 0.999,
-        weight_decay: float = 1e-4,
-        grad_clip: float | None = 1.0,
-        val: Graphs | None = None,
-        seed: int = 0,
-        out: str | os.PathLike[str] | None = None,
-        resume: bool = False,
-        save_every: int | None = None,
-        progress: bool = False,
-        **hardware: Any,
-    ) -> Self:
-        """Train on graphs; earlier weights of this object are forgotten.
+    def _rows(self, graphs: Graphs) -> TrainingSet:
+        return TrainingSet(graphs)
 
-        Args:
-            graphs: the training graphs.
-            epochs: passes over them; the settings' own where neither epochs nor max_steps is given.
-            max_steps: optimizer steps in all, instead of epochs.
-            batch_size: of the settings where None; never more than there are graphs.
-            lr: learning rate, of the settings where None. lr_decay: its factor after every epoch.
-            weight_decay, grad_clip: of Adam, and largest norm of the gradient of each of both networks.
-            val: graphs for a validation loss.
-            seed: of the initial weights, the order, times and noise.
-            out: folder for checkpoints; resume: go on with the training in it. save_every: steps between saves.
-            progress: show a progress bar.
-            hardware: accelerator, devices, num_nodes, strategy, precision, workers, callbacks, log_every, val_every of
-                `core.training.fit`. Over several processes: ``strategy="ddp_find_unused_parameters_true"`` (the values
-                of the last attention layer go nowhere).
+    def _objective(self) -> GraphLoss:
+        return GraphLoss(self.config.t_train, self.config.coupling)
 
-        Returns:
-            self, with the last weights, or their average (``config.ema``); with `val` and `out` those of the lowest
-            validation loss.
-
-        Raises:
-            ImportError: Lightning is missing.
-            ValueError: no graphs; graphs of another kind than those the model was made for; settings out of range; a
-                training to resume that was another one.
-        """
-        if not isinstance(graphs, Graphs):
-            raise TypeError(
-                f"fit takes Graphs (data.from_smiles, data.read_... make them), got {type(graphs).__name__}"
-            )
-        if len(graphs) == 0:
-            raise ValueError("there are no graphs to train on")
-        if self.meaning is None:
-            self._define(graphs)
-        c, train = self.config, self.inputs(graphs)
-        size, max_steps = budget(c, len(train), epochs, max_steps, batch_size)
-        lr = c.lr if lr is None else lr
-        self._measure(train)
-        denoiser = self._build(seed)
-        network = denoiser.network
-        assert isinstance(network, GraphScores)
-        return self._train(
-            denoiser,
-            TrainingSet(train),
-            max_steps=max_steps,
-            batch_size=size,
-            objective=GraphLoss(c.t_train, c.coupling),
-            lr=lr,
-            weight_decay=weight_decay,
-            decay=lr_decay,
-            optimizer=lambda _: SeparateAdam([network.nodes, network.edges], lr, weight_decay, grad_clip),
-            ema=c.ema,
-            grad_clip=None,  # the optimizer clips, each network by itself
-            seed=seed,
-            val=None if val is None else TrainingSet(self.inputs(val)),
-            out=out,
-            resume=resume,
-            save_every=save_every,
-            collate=TrainingSet.collate,
-            progress=progress,
-            **hardware,
-        )
+    def _learning(self, network: Any, lr: float, steps: int, epoch: float) -> dict[str, Any]:
+        c, both = self.config, [network.nodes, network.edges]
+        return {
+            "lr": lr,
+            "decay": c.decay,
+            "optimizer": lambda _: SeparateAdam(both, lr, c.weight_decay, c.grad_clip),
+            "grad_clip": None,  # the optimizer clips, each network by itself
+        }
 
     # -- sampling --------------------------------------------------------------------------------------------------
     def sample(

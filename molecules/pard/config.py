@@ -17,18 +17,18 @@ _BASE: dict[str, Any] = {"layers": 6, "hidden": 128, "edge_hidden": 32, "steps":
 
 PRESETS: dict[str, dict[str, Any]] = {
     "qm9": {},
-    "zinc250k": {"epochs": 70, "warmup": 0.0, "absolute": False},
-    "moses": {"epochs": 40, "lr": 2e-4, "warmup": 0.0},
+    "zinc250k": {"epochs": 70, "warmup_epochs": 0.0, "absolute": False},
+    "moses": {"epochs": 40, "lr": 2e-4, "warmup_epochs": 0.0},
     "community_small": _BASE
     | {"noise": "marginal", "coeff_ce": 0.01, "epochs": 1000, "batch_size": 512, "lr": 5e-4},
     "planar": {
         "max_hops": 1, "layers": 10, "edge_hidden": 32, "absolute": False, "epochs": 400, "batch_size": 6, "lr": 3e-4,
-        "warmup": 0.0,
+        "warmup_epochs": 0.0,
     },
     "sbm": _BASE | {"coeff_ce": 0.01, "epochs": 300, "batch_size": 24, "lr": 2e-4},
     "small": {
         "steps": 20, "layers": 3, "hidden": 64, "edge_hidden": 16, "heads": 4, "shared": True, "epochs": 20,
-        "batch_size": 64, "lr": 2e-3, "warmup": 0.1, "ema": 0.999,
+        "batch_size": 64, "lr": 2e-3, "warmup_epochs": 0.1, "ema": 0.999,
     },
 }  # fmt: skip
 """Settings by name, as they differ from the defaults (QM9's). "small" is ours, for CPUs."""
@@ -52,8 +52,8 @@ class PARDConfig(Settings):
         shared: whether the next block is told by the denoising network's real half instead of a network of its own;
             published as an option, at about three quarters of the cost of a step.
         epochs, batch_size, lr: of training, where `fit` is given none; the learning rate falls to zero as a cosine.
-        warmup: epochs in which the learning rate rises, at most a tenth of the training.
-        weight_decay: of AdamW.
+        warmup_epochs: epochs in which the learning rate rises, at most a tenth of the training.
+        weight_decay: of AdamW. grad_clip: largest norm of the gradient; None: any.
         ema: decay of the average of the weights that sampling uses; None: the last weights, as published.
     """
 
@@ -73,8 +73,9 @@ class PARDConfig(Settings):
     epochs: int = 100
     batch_size: int = 128
     lr: float = 4e-4
-    warmup: float = 5.0
+    warmup_epochs: float = 5.0
     weight_decay: float = 0.01
+    grad_clip: float | None = 1.0
     ema: float | None = None
 
     def __post_init__(self) -> None:
@@ -88,7 +89,7 @@ class PARDConfig(Settings):
         if not isinstance(self.keep, str):
             raise ValueError(f"keep must be a name of core.discrete.keep, got {self.keep!r}")
         keep_of(self.keep)
-        for name in ("coeff_ce", "warmup", "weight_decay"):
+        for name in ("coeff_ce", "warmup_epochs", "weight_decay"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0.0):
                 raise ValueError(f"{name} must be finite and not negative, got {value}")

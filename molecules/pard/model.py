@@ -22,19 +22,18 @@ What differs from the published code, beside what the modules above say:
 from __future__ import annotations
 
 import math
-import os
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 
 from ...core.checkpoint import Checkpoint
 from ...core.discrete.denoiser import TokenDenoiser
-from ...core.model import Model
 from ...core.settings import positive_integers
 from ..data.graphs import Graphs
+from ..generator import Generator
 from ..samples import GraphSamples, graph_samples
 from ..tokens import frequencies
-from ..training import budget, digest_of, same_kind
+from ..training import digest_of, same_kind
 from .config import PARDConfig
 from .network import Shape
 from .sampling import generate
@@ -43,7 +42,7 @@ from .training import BlockLoss, TrainingSet, build, first_blocks
 __all__ = ["PARD"]
 
 
-class PARD(Model):
+class PARD(Generator):
     """An autoregressive diffusion of graphs or molecules.
 
     Args:
@@ -67,6 +66,7 @@ class PARD(Model):
     kind: ClassVar[str] = "PARD"
     config_class: ClassVar[type] = PARDConfig
     fits: ClassVar[str] = "graphs"
+    takes: ClassVar[type] = Graphs
     digested: ClassVar[str] = "graphs, their order and padding count"
     free: ClassVar[frozenset[str]] = frozenset({"epochs", "batch_size", "lr"})  # `fit` is told them, or checks them
     config: PARDConfig
@@ -79,29 +79,18 @@ class PARD(Model):
         self.first = torch.zeros(1, 1, dtype=torch.float64)
         self.shares: dict[str, list[float]] = {}
 
-    @classmethod
-    def for_dataset(cls, graphs: Graphs, preset: str | None = None, **changes: Any) -> Self:
-        """An untrained model for a set of graphs.
-
-        Args:
-            graphs: what it will be trained on: fixes the types, the largest graph and the largest block.
-            preset: settings (`PARDConfig.preset`). None, by kind and size: molecules of up to 12 nodes "qm9", larger
-                ones "zinc250k"; graphs of up to 40 nodes "community_small", larger ones "planar".
-            changes: settings that differ.
-
-        Raises:
-            ValueError: an unknown preset, settings out of range, graphs with features.
-        """
-        if preset is None:
-            small, large = ("community_small", "planar") if graphs.hydrogens is None else ("qm9", "zinc250k")
-            preset = small if graphs.max_nodes <= (40 if graphs.hydrogens is None else 12) else large
-        model = cls(PARDConfig.preset(preset, **changes))
-        model._define(graphs)
-        return model
-
     # -- what the data say -----------------------------------------------------------------------------------------
-    def _define(self, graphs: Graphs) -> TrainingSet:
-        """Fix types, bond orders, and the largest graph and block, by the training graphs."""
+    @staticmethod
+    def _fitting(graphs: Graphs) -> str:
+        if graphs.hydrogens is None:
+            return "community_small" if graphs.max_nodes <= 40 else "planar"
+        return "qm9" if graphs.max_nodes <= 12 else "zinc250k"
+
+    def _known(self) -> bool:
+        return self.shape is not None
+
+    def _define(self, graphs: Graphs) -> None:
+        """Fix types, bond orders, and the largest graph and block."""
         data = TrainingSet(self._plain(graphs), self.config.max_hops)
         self.vocabulary, self.hydrogens = graphs.vocabulary, graphs.hydrogens
         self.shape = Shape(
@@ -111,16 +100,9 @@ class PARD(Model):
             size=int(data.sizes.max()),
             degree=int(data.degrees.max()),
         )
-        return data
 
     @staticmethod
     def _plain(graphs: Graphs) -> Graphs:
-        if not isinstance(graphs, Graphs):
-            raise TypeError(
-                f"PARD takes Graphs (data.from_smiles, data.read_... make them), got {type(graphs).__name__}"
-            )
-        if len(graphs) == 0:
-            raise ValueError("there are no graphs")
         if graphs.features is not None:
             raise ValueError(
                 f"PARD is a model of types and bonds; these graphs have {graphs.features.shape[-1]} real features a "
@@ -158,76 +140,26 @@ class PARD(Model):
         return self.shape
 
     # -- training --------------------------------------------------------------------------------------------------
-    def fit(
-        self,
-        graphs: Graphs,
-        *,
-        epochs: float | None = None,
-        max_steps: int | None = None,
-        batch_size: int | None = None,
-        lr: float | None = None,
-        grad_clip: float | None = 1.0,
-        val: Graphs | None = None,
-        seed: int = 0,
-        out: str | os.PathLike[str] | None = None,
-        resume: bool = False,
-        save_every: int | None = None,
-        progress: bool = False,
-        **hardware: Any,
-    ) -> Self:
-        """Train on graphs; earlier weights of this object are forgotten.
-
-        Args:
-            graphs: the training graphs.
-            epochs: passes over them; the settings' own where neither epochs nor max_steps is given.
-            max_steps: optimizer steps in all, instead of epochs.
-            batch_size, lr: of the settings where None; a batch never has more graphs than there are.
-            grad_clip: largest norm of the gradient; None: any.
-            val: graphs for a validation loss.
-            seed: of the initial weights, the order, times and noise.
-            out: folder for checkpoints; resume: go on with the training in it. save_every: steps between saves.
-            progress: show a progress bar.
-            hardware: accelerator, devices, num_nodes, strategy, precision, workers, callbacks, log_every, val_every of
-                `core.training.fit`.
-
-        Returns:
-            self, with the last weights, or their average (``config.ema``); with `val` and `out` those of the lowest
-            validation loss.
-
-        Raises:
-            ImportError: Lightning is missing.
-            ValueError: no graphs; graphs of another kind than those the model was made for; settings out of range; a
-                training to resume that was another one.
-        """
-        if self.shape is None:
-            self._define(graphs)
-        c, train = self.config, self.inputs(graphs)
+    def _measure(self, data: TrainingSet) -> None:
         shape = self._shape()
-        size, max_steps = budget(c, len(train), epochs, max_steps, batch_size)
-        self.first = first_blocks(train, shape)
-        self.shares = frequencies(train.graphs, shape.bonds, shape.types if shape.types > 1 else 0)
-        self.data = digest_of(train.graphs)
-        return self._train(
-            self._build(seed),
-            train,
-            max_steps=max_steps,
-            batch_size=size,
-            objective=BlockLoss(c.steps, c.coeff_ce),
-            lr=c.lr if lr is None else lr,
-            weight_decay=c.weight_decay,
-            warmup=min(math.ceil(c.warmup * len(train) / size), max_steps // 10),
-            decay="cosine",
-            ema=c.ema,
-            grad_clip=grad_clip,
-            seed=seed,
-            val=None if val is None else self.inputs(val),
-            out=out,
-            resume=resume,
-            save_every=save_every,
-            collate=TrainingSet.collate,
-            progress=progress,
-            **hardware,
-        )
+        self.first, self.data = first_blocks(data, shape), digest_of(data.graphs)
+        self.shares = frequencies(data.graphs, shape.bonds, shape.types if shape.types > 1 else 0)
+
+    def _rows(self, data: TrainingSet) -> TrainingSet:
+        return data
+
+    def _objective(self) -> BlockLoss:
+        return BlockLoss(self.config.steps, self.config.coeff_ce)
+
+    def _learning(self, network: Any, lr: float, steps: int, epoch: float) -> dict[str, Any]:
+        c = self.config
+        return {
+            "lr": lr,
+            "weight_decay": c.weight_decay,
+            "warmup": min(math.ceil(c.warmup_epochs * epoch), steps // 10),
+            "decay": "cosine",
+            "grad_clip": c.grad_clip,
+        }
 
     # -- sampling --------------------------------------------------------------------------------------------------
     def sample(

@@ -33,7 +33,7 @@ class SequenceConfig(Settings):
         epochs, batch_size, lr: of training, where `fit` is given none.
         warmup: steps that lead up to lr.
         decay: of lr over the training: "cosine" to zero, or "constant".
-        weight_decay: of AdamW.
+        weight_decay: of AdamW. grad_clip: largest norm of the gradient; None: any.
         ema: decay of the average of the weights that sampling uses; None: the last weights.
         energy_width, energy_depth: of the network of `train_energy`.
     """
@@ -52,6 +52,7 @@ class SequenceConfig(Settings):
     warmup: int = 50
     decay: Literal["constant", "cosine"] = "cosine"
     weight_decay: float = 0.01
+    grad_clip: float | None = 1.0
     ema: float | None = 0.999
     energy_width: int = 64
     energy_depth: int = 2

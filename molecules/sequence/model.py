@@ -30,17 +30,18 @@ import torch
 from torch import Tensor
 
 from ...core.checkpoint import Checkpoint
-from ...core.discrete import EDLM, NeuralEnergy, TokenDenoiser, TokenLikelihood, bits_per_token
+from ...core.discrete import EDLM, NeuralEnergy, TokenDenoiser, TokenLikelihood, TokenObjective, bits_per_token
 from ...core.discrete import drakes as fine_tune
-from ...core.model import Model, fit_model
+from ...core.model import fit_model
 from ...core.sample import sample
 from ...core.samplers.base import Sampler
 from ...core.settings import positive_integers
 from ...core.spaces import Masked as Padded
 from ..data.sequences import ALPHABETS, Sequences
+from ..generator import Generator
 from ..sizes import counts_of
 from ..steering import Steering, choose
-from ..training import budget
+from ..training import Rows, budget
 from .config import SequenceConfig
 from .samples import SequenceSamples
 from .sampling import method_of
@@ -52,7 +53,7 @@ __all__ = ["MaskedSequence"]
 ENERGY = "MaskedSequence-energy"
 
 
-class MaskedSequence(Model):
+class MaskedSequence(Generator):
     """A masked diffusion model of biological sequences.
 
     Args:
@@ -77,6 +78,7 @@ class MaskedSequence(Model):
     kind: ClassVar[str] = "MaskedSequence"
     config_class: ClassVar[type] = SequenceConfig
     fits: ClassVar[str] = "sequences"
+    takes: ClassVar[type] = Sequences
     digested: ClassVar[str] = "letters, their order and padding count"
     config: SequenceConfig
 
@@ -100,18 +102,19 @@ class MaskedSequence(Model):
         return f"{self.kind}({self.alphabet}, {self.config}, {self._state()})"
 
     @classmethod
-    def for_dataset(cls, sequences: Sequences, preset: str | None = None, **changes: Any) -> Self:
+    def for_dataset(cls, data: Sequences, preset: str | None = None, **changes: Any) -> Self:
         """An untrained model for a set of sequences: of their alphabet and length.
 
         Args:
-            sequences: what it will be trained on.
+            data: what it will be trained on.
             preset: settings (`SequenceConfig.preset`), "small" where None. changes: settings that differ.
 
         Raises:
-            ValueError: an unknown preset, settings out of range.
+            TypeError: no `Sequences`. ValueError: none; an unknown preset, settings out of range.
         """
-        model = cls(sequences.alphabet, SequenceConfig.preset(preset or "small", **changes))
-        model.length = sequences.tokens.shape[1]
+        cls._check(data)
+        model = cls(data.alphabet, SequenceConfig.preset(preset or "small", **changes))
+        model._define(data)
         return model
 
     # -- training --------------------------------------------------------------------------------------------------
@@ -124,64 +127,27 @@ class MaskedSequence(Model):
         """
         return checked(sequences, self.alphabet, self.length)
 
-    def fit(
-        self,
-        sequences: Sequences,
-        *,
-        epochs: float | None = None,
-        max_steps: int | None = None,
-        batch_size: int | None = None,
-        lr: float | None = None,
-        grad_clip: float | None = 1.0,
-        val: Sequences | None = None,
-        seed: int = 0,
-        out: str | os.PathLike[str] | None = None,
-        resume: bool = False,
-        save_every: int | None = None,
-        progress: bool = False,
-        **hardware: Any,
-    ) -> Self:
-        """Train on sequences; earlier weights of this object, and its energy, are forgotten.
+    def _known(self) -> bool:
+        return self.length > 0
 
-        Args:
-            sequences: the training sequences. Letters that are not known are not seen and carry no loss.
-            epochs: passes over them; the settings' own where neither epochs nor max_steps is given.
-            max_steps: optimizer steps in all, instead of epochs.
-            batch_size, lr: of the settings where None; never more sequences than there are.
-            grad_clip: largest norm of the gradient, None for no clipping.
-            val: sequences for a validation loss.
-            seed: of the initial weights, the order, times and masks.
-            out: folder for checkpoints; resume: go on with the training in it. save_every: steps between saves.
-            progress: show a progress bar.
-            hardware: accelerator, devices, num_nodes, strategy, precision, workers, callbacks, log_every, val_every of
-                `core.training.fit`.
+    def _define(self, sequences: Sequences) -> None:
+        self.length = sequences.tokens.shape[1]
 
-        Returns:
-            self, with the average of the weights (``config.ema``); with `val` and `out` those of the lowest validation
-            loss.
+    def _measure(self, sequences: Sequences) -> None:
+        counts = torch.bincount(sequences.mask.sum(1), minlength=self.length + 1)
+        self.lengths, self.data = counts.double() / len(sequences), digest_of(sequences)
+        self.energy, self.tuning = None, []  # of the weights that are forgotten now
 
-        Raises:
-            ImportError: Lightning is missing.
-            ValueError: no sequences, another alphabet, settings out of range; a training to resume that is another.
-        """
-        train, val = self.inputs(sequences), None if val is None else self.inputs(val)
-        self.length = self.length or train.tokens.shape[1]
-        counts = torch.bincount(train.mask.sum(1), minlength=self.length + 1)
-        self.lengths, self.data = counts.double() / len(train), digest_of(train)
-        size, max_steps = budget(self.config, len(train), epochs, max_steps, batch_size)
-        self.energy, self.tuning = None, []
-        return self._train(
-            self._build(seed), TrainingSet(train), objective=objective(), max_steps=max_steps, batch_size=size,
-            grad_clip=grad_clip, val=None if val is None else TrainingSet(val), seed=seed, out=out, resume=resume,
-            save_every=save_every, progress=progress, **self._schedule(lr), **hardware,
-        )  # fmt: skip
+    def _rows(self, sequences: Sequences) -> TrainingSet:
+        return TrainingSet(sequences)
 
-    def _schedule(self, lr: float | None) -> dict[str, Any]:
-        """How both networks learn, as `core.training.fit` takes it."""
+    def _objective(self) -> TokenObjective:
+        return objective()
+
+    def _learning(self, network: torch.nn.Module, lr: float, steps: int, epoch: float) -> dict[str, Any]:
         c = self.config
         return {
-            "lr": c.lr if lr is None else lr, "weight_decay": c.weight_decay, "warmup": c.warmup, "decay": c.decay,
-            "ema": c.ema, "collate": TrainingSet.collate,
+            "lr": lr, "weight_decay": c.weight_decay, "warmup": c.warmup, "decay": c.decay, "grad_clip": c.grad_clip,
         }  # fmt: skip
 
     def train_energy(
@@ -192,7 +158,6 @@ class MaskedSequence(Model):
         max_steps: int | None = None,
         batch_size: int | None = None,
         lr: float | None = None,
-        grad_clip: float | None = 1.0,
         val: Sequences | None = None,
         seed: int = 0,
         out: str | os.PathLike[str] | None = None,
@@ -212,17 +177,31 @@ class MaskedSequence(Model):
             RuntimeError: the model is not trained. ValueError: as `fit`.
         """
         base = self._trained()
-        train, val = self.inputs(sequences), None if val is None else self.inputs(val)
-        network = build_energy(self.config, len(self.alphabet), seed)
+        c, train = self.config, self.inputs(sequences)
+        network = build_energy(c, len(self.alphabet), seed)
         carrier = TokenDenoiser(network, base.process)  # what `fit` trains; never asked itself
-        size, max_steps = budget(self.config, len(train), epochs, max_steps, batch_size)
+        size, max_steps = budget(c, len(train), epochs, max_steps, batch_size)
         header = self._header() | {"data": f"{digest_of(train)} energy of {self._fingerprint()}"}
         result = fit_model(
-            carrier, TrainingSet(train), kind=ENERGY, header=header, digested=self.digested, objective=EnergyLoss(base),
-            max_steps=max_steps, batch_size=size, grad_clip=grad_clip, val=None if val is None else TrainingSet(val),
-            seed=seed, out=out, resume=resume, save_every=save_every, progress=progress, **self._schedule(lr),
+            carrier,
+            TrainingSet(train),
+            kind=ENERGY,
+            header=header,
+            digested=self.digested,
+            objective=EnergyLoss(base),
+            max_steps=max_steps,
+            batch_size=size,
+            ema=c.ema,
+            seed=seed,
+            val=None if val is None else TrainingSet(self.inputs(val)),
+            out=out,
+            resume=resume,
+            save_every=save_every,
+            collate=Rows.collate,
+            progress=progress,
+            **self._learning(network, c.lr if lr is None else lr, max_steps, len(train) / size),
             **hardware,
-        )  # fmt: skip
+        )
         self.history, self.energy = result.history, network.eval().requires_grad_(False)
         return self
 

@@ -182,7 +182,7 @@ def test_guidance_needs_dropped_properties(model):
 def test_dropping_every_property_trains_on_the_null_condition():
     atoms, model = molecules(4), build(EDM, properties=("size",))
     model.fit(atoms, **FAST)
-    batch = AtomSet.collate([(model._set(model.features.check(atoms, 4)), i) for i in range(4)])
+    batch = AtomSet.collate([(model._rows(model.inputs(atoms)), i) for i in range(4)])
     seen = {}
 
     class Spy(EGNN):
@@ -233,7 +233,7 @@ def test_refusals(model):
     system, atoms = type(model), molecules()
     with pytest.raises(RuntimeError, match="not trained"):
         system().sample(1)
-    with pytest.raises(TypeError, match="expected Atoms"):
+    with pytest.raises(TypeError, match="takes Atoms"):
         system().fit([1, 2], max_steps=1)
     single = Atoms(torch.zeros(1, 1, 3), torch.full((1, 1), 6, dtype=torch.uint8), torch.zeros(1, 1, dtype=torch.int8),
                    torch.ones(1, 1, dtype=torch.bool))  # fmt: skip

@@ -158,8 +158,8 @@ def test_one_adam_takes_the_steps_of_the_two_published_ones():
 
 
 def test_learning_rate_falls_once_an_epoch():
-    fitted = GDSS.for_dataset(molecules(), **TINY)
-    fitted.fit(molecules()[:8], epochs=3, batch_size=4, lr=0.01, lr_decay=0.5, log_every=1)
+    fitted = GDSS.for_dataset(molecules(), **TINY, decay=0.5)
+    fitted.fit(molecules()[:8], epochs=3, batch_size=4, lr=0.01, log_every=1)
     assert fitted.steps == 6
     # the rate that is logged is the one of the next step
     assert [row["lr"] for row in fitted.history] == pytest.approx([0.01, 0.005, 0.005, 0.0025, 0.0025, 0.00125])
