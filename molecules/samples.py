@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from ..core.scores import Score
+from .data.files import write_text
 from .data.graphs import Graphs
 from .data.vocabulary import parse_type
 
@@ -46,7 +47,8 @@ class GraphSamples:
         return len(self.graphs if self.smiles is None else self.smiles)
 
     def write(self, path: str | Path) -> Path:
-        """Write ``.smi`` (a SMILES and the number of the sample a line, valid molecules only) or ``.npz`` (the graphs).
+        """Write ``.smi`` (a SMILES and the number of the sample a line, valid molecules only), also ``.smi.gz``, or
+        ``.npz`` (the graphs), whole or not at all; a folder that is missing is made.
 
         Raises:
             ValueError: another suffix, or ``.smi`` of graphs that are no molecules.
@@ -54,15 +56,11 @@ class GraphSamples:
         path = Path(path)
         if path.suffix == ".npz":
             return self.graphs.save(path)
-        if path.suffix != ".smi":
-            raise ValueError(f"samples are written as .smi or .npz, got {path.name!r}")
+        if not path.name.lower().removesuffix(".gz").endswith(".smi"):
+            raise ValueError(f"samples are written as .smi.gz, .smi or .npz, got {path.name!r}")
         if self.smiles is None:
             raise ValueError("these graphs are no molecules: write an .npz")
-        partial = path.with_name(f".partial-{path.name}")
-        lines = [f"{s} {i}\n" for i, s in enumerate(self.smiles) if s is not None]
-        partial.write_text("".join(lines), encoding="utf-8")
-        partial.replace(path)
-        return path
+        return write_text(path, "".join(f"{s} {i}\n" for i, s in enumerate(self.smiles) if s is not None))
 
 
 def unsanitised(A: Tensor, mask: Tensor, types: Tensor, vocabulary: tuple[str, ...], hydrogens: str) -> list[Any]:
@@ -72,7 +70,7 @@ def unsanitised(A: Tensor, mask: Tensor, types: Tensor, vocabulary: tuple[str, .
     S that are one above their valence. An empty graph is a molecule without atoms.
 
     Args:
-        A, mask, types: (B, N, N), (B, N), (B, N); the nodes that exist come first.
+        A, mask, types: (B, N, N), (B, N), (B, N).
         vocabulary, hydrogens: see `Graphs`.
     """
     from .chem import build
@@ -83,11 +81,11 @@ def unsanitised(A: Tensor, mask: Tensor, types: Tensor, vocabulary: tuple[str, .
     numbers = np.array([number for number, _ in pairs])
     out = []
     for a, there, kinds in zip(A.numpy(), mask.numpy(), types.numpy(), strict=True):
-        n = int(there.sum())
+        a, kinds = a[np.ix_(there, there)], kinds[there]
         if typed:
-            out.append(build_typed([pairs[k] for k in kinds[:n]], a[:n, :n], hydrogens))  # type: ignore[arg-type]
+            out.append(build_typed([pairs[k] for k in kinds], a, hydrogens))  # type: ignore[arg-type]
         else:
-            out.append(build(numbers[kinds[:n]], a[:n, :n]))
+            out.append(build(numbers[kinds], a))
     return out
 
 

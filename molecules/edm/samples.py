@@ -57,8 +57,8 @@ class AtomSamples:
         mols: for each the molecule of these bonds, sanitised, all hydrogens atoms, with a conformer; None where RDKit
             refuses. None of all where bond lengths of an element are not known.
         smiles: canonical SMILES without hydrogens, of several fragments with dots; None as ``mols``.
-        report: atom and molecule stability (EDM), valid, connected, unique, by name. A heap of atoms too far apart for
-            any bond is valid, too: stability and connectedness say more.
+        report: atom and molecule stability (EDM), valid, in one piece (``connected_edm``), unique, by name. A heap of
+            atoms too far apart for any bond is valid, too: stability and connectedness say more.
         info: model, sampler, steps, seed, network calls, guidance_scale, steering.
         x, h, mask: the samples as they were sampled, (n, N, 3), (n, N, F), (n, N).
         records: what steering recorded.
@@ -92,10 +92,11 @@ class AtomSamples:
             atoms = replace(atoms, bonds=bonds)
             with quiet():
                 smiles = [None if mol is None else canonical(chem().RemoveHs(mol)) for mol in mols]
-            report = stability(atoms.numbers.numpy(), atoms.positions.numpy(), atoms.mask.numpy())
+            report = stability(atoms)
             report["valid_rdkit"] = validity(smiles)
             whole = sum(s is not None and "." not in s for s in smiles)
-            report["connected"] = share("connected", whole, len(smiles), "sanitises, in one piece")
+            text = "bonds by EDM's lengths and margins sanitise, in one piece"
+            report["connected_edm"] = share("connected_edm", whole, len(smiles), text)
             if any(smiles):
                 unique = uniqueness(smiles)
                 report[unique.name] = unique

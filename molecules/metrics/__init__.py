@@ -2,6 +2,7 @@
 
 =====================  ===============================================================================================
 :mod:`.validity`       valid (RDKit; uncorrected, corrected, connected by GDSS), unique, unique@k, novel
+:mod:`.properties`     means of QED, logP, SA, weight
 :mod:`.moses`          filters, internal diversity, nearest neighbour, fragments, scaffolds
 :mod:`.fcd`            Fréchet ChemNet distance, and GuacaMol's exp(-0.2 FCD)
 :mod:`.nspdk`          MMD in the neighbourhood subgraph pairwise distance kernel
@@ -15,7 +16,8 @@
 :mod:`.report`         :func:`evaluate`: the suite of a paper in one call
 =====================  ===============================================================================================
 
-What a score is: :class:`scidiffuse.core.scores.Score`; how its interval is made: :mod:`.uncertainty`.
+Scores of molecules and of graphs take `Graphs` and the samples of models as they are (:mod:`.containers`). What a score
+is: :class:`scidiffuse.core.scores.Score`; how its interval is made: :mod:`.uncertainty`.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from .mmd import GraphKernel, earth_mover
 from .moses import filters, fragments, internal_diversity, nearest_neighbour, passes_filters, scaffolds
 from .nspdk import nspdk_mmd
 from .orbits import node_orbits
+from .properties import property_means
 from .report import SUITES, evaluate
 from .sequences import Motif, held_out_rewards, kmer_counts, kmer_pearson, pwm_hits
 from .stability import bond_orders, stability
@@ -64,6 +67,7 @@ __all__ = [
     "passes_filters",
     "posebusters",
     "property_error",
+    "property_means",
     "pwm_hits",
     "scaffolds",
     "stability",

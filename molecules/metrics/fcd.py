@@ -40,7 +40,7 @@ from ..data.files import load_arrays, save_arrays
 from .uncertainty import around, weights
 from .validity import molecules_of
 
-__all__ = ["FcdStatistics", "fcd", "fcd_guacamol", "fcd_statistics", "frechet"]
+__all__ = ["FcdStatistics", "check_size", "fcd", "fcd_guacamol", "fcd_statistics", "frechet"]
 
 _KIND = "fcd statistics 1"
 _LEAST, _ENOUGH = 2048, 10_000
@@ -73,9 +73,7 @@ def _activations(smiles: list[str]) -> np.ndarray:
 def _smiles(molecules: Sequence[Any], role: str) -> list[str]:
     found = [canonical(m) for m in molecules_of(molecules) if m is not None]
     out = [s for s in found if s]
-    if len(out) < 2:
-        few = "none" if not out else "only one"
-        raise ValueError(f"{few} of the {len(molecules)} {role} molecules is valid: FCD needs covariances of two sets")
+    check_size(len(out), len(molecules), role)
     return out
 
 
@@ -144,12 +142,12 @@ def fcd(
         UserWarning: fewer than 10,000 molecules on a side.
     """
     smiles = _smiles(molecules, "generated")
-    _enough(len(smiles), "generated", allow_small)
+    check_size(len(smiles), len(molecules), "generated", allow_small)
     if isinstance(reference, FcdStatistics):
-        _enough(reference.n, "reference", allow_small)
+        check_size(reference.n, reference.n, "reference", allow_small)
     else:
         known = _smiles(reference, "reference")
-        _enough(len(known), "reference", allow_small)
+        check_size(len(known), len(reference), "reference", allow_small)
         reference = _statistics(known, cache)
     least = min(len(smiles), reference.n)
     if least < _ENOUGH:
@@ -172,7 +170,18 @@ def fcd(
     return around("fcd_torch", value, redrawn, n, "1", text, level=level, left_out=len(molecules) - n)
 
 
-def _enough(n: int, role: str, allow_small: bool) -> None:
+def check_size(n: int, given: int, role: str, allow_small: bool = True) -> None:
+    """Refuse too few molecules, before anything is computed.
+
+    Args:
+        n: valid ones, of those given. role: "generated" or "reference". allow_small: 2 are enough.
+
+    Raises:
+        ValueError: fewer than 2, or than 2,048 without ``allow_small``.
+    """
+    if n < 2:
+        few = "none" if n == 0 else "only one"
+        raise ValueError(f"{few} of the {given} {role} molecules is valid: FCD needs covariances of two sets")
     if n < _LEAST and not allow_small:
         raise ValueError(
             f"FCD of {n} valid {role} molecules is mostly bias: give at least {_LEAST}, better {_ENOUGH:,}, or say "

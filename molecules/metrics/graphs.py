@@ -27,14 +27,19 @@ without nodes are left out and counted. No coefficient of a node of degree < 2 i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from ...core.scores import Score
 from ..data.extras import networkx
+from .containers import as_matrices
 from .mmd import GraphKernel, distances, gaussian, mmd
 from .orbits import node_orbits
+
+if TYPE_CHECKING:
+    from ..data.graphs import Graphs
+    from ..samples import GraphSamples
 
 __all__ = ["DESCRIPTORS", "adjacency", "descriptor", "graph_mmd"]
 
@@ -109,8 +114,8 @@ def _spectral(A: np.ndarray) -> np.ndarray:
 
 
 def graph_mmd(
-    generated: Sequence[Any],
-    reference: Sequence[Any],
+    generated: Sequence[Any] | Graphs | GraphSamples,
+    reference: Sequence[Any] | Graphs | GraphSamples,
     kernel: GraphKernel = "emd",
     which: Sequence[str] = DESCRIPTORS,
     *,
@@ -121,7 +126,8 @@ def graph_mmd(
     """MMD^2 of each statistic: ``mmd_degree_emd``, ``mmd_clustering_emd``, ...
 
     Args:
-        generated, reference: networkx graphs, or adjacency matrices (N, N) of any sizes.
+        generated, reference: networkx graphs, or adjacency matrices (n, n) of any sizes, every row a node that exists;
+            or `Graphs`, `GraphSamples` as they are, whose masks say which nodes exist.
         kernel: ``"emd"`` as GDSS, ``"tv"`` as SPECTRE and DiGress. which: of :data:`DESCRIPTORS`.
         draws, level, seed: of the interval.
 
@@ -148,7 +154,8 @@ def graph_mmd(
     return out
 
 
-def _with_nodes(graphs: Sequence[Any], role: str) -> tuple[list[np.ndarray], int]:
+def _with_nodes(graphs: Any, role: str) -> tuple[list[np.ndarray], int]:
+    graphs = as_matrices(graphs)
     if len(graphs) == 0:
         raise ValueError(f"the list of {role} graphs is empty: there is nothing to compare")
     matrices = [adjacency(graph) for graph in graphs]

@@ -12,6 +12,10 @@ node and the whole part of the bond order as label of a bond (an aromatic bond i
 places; here every feature has its own place, so that numbers agree with EDeN's up to its collisions at best: it has no
 wheel to compare with.
 
+*Hydrogens.* Those that are atoms of an RDKit molecule become implicit first, as in :mod:`.validity`, so that sets with
+and without them compare: a molecule is the same graph either way. Graphs of networkx, and `Graphs` that are no
+molecules, are taken as they are.
+
 *Rooted neighbourhoods* are compared as the paper proposes, by an invariant: each node is described by its label, its
 distance to the root and the sorted list of (distance to w, label of w) over all w of the subgraph, distances within the
 subgraph; the subgraph by the sorted descriptions of its nodes and of its edges. Isomorphic ones are always equal;
@@ -30,7 +34,11 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from ...core.scores import Score
+from ..data.graphs import Graphs
+from ..samples import GraphSamples
+from .containers import as_matrices, as_molecules
 from .mmd import of_features
+from .validity import molecules_of
 
 __all__ = ["nspdk_features", "nspdk_mmd"]
 
@@ -48,15 +56,16 @@ def nspdk_mmd(
     """``mmd_nspdk``: MMD^2 between two sets of molecules (or of labelled graphs).
 
     Args:
-        generated, reference: SMILES, RDKit molecules, or networkx graphs whose nodes and edges may have a ``label``.
-            Molecules that do not parse, and empty graphs, are left out and counted.
+        generated, reference: SMILES, RDKit molecules (hydrogens become implicit), or networkx graphs whose nodes and
+            edges may have a ``label``; or `Graphs`, `GraphSamples`, `Atoms`, `AtomSamples` as they are. Molecules that
+            do not parse or sanitise, and empty graphs, are left out and counted.
         radius, distance: R and D. draws, level, seed: of the interval.
 
     Raises:
-        ValueError: a list that is empty, or holds no valid molecule.
+        ValueError: a list that is empty, or holds no valid molecule. TypeError: one string, or entries of another kind.
     """
     graphs, sizes, left_out = [], [], 0
-    for part, role in ((generated, "generated"), (reference, "reference")):
+    for part, role in ((_entries(generated), "generated"), (_entries(reference), "reference")):
         found = [g for g in map(_labelled, part) if g is not None and len(g[0])]
         if not found:
             raise ValueError(f"none of the {len(part)} {role} molecules is valid: there is nothing to compare")
@@ -74,16 +83,31 @@ Labelled = tuple[list[Any], dict[tuple[int, int], Any]]
 """Labels of the nodes 0 .. n-1, and of the edges (i, j) with i < j."""
 
 
-def _labelled(graph: Any) -> Labelled | None:
-    from ..chem import parse
+def _entries(given: Any) -> Any:
+    """Molecules, networkx graphs, or (labels of nodes, labels of edges), of what may be a container."""
+    graphs = given.graphs if isinstance(given, GraphSamples) and given.mols is None else given
+    if not isinstance(graphs, Graphs) or graphs.hydrogens is not None:
+        return as_molecules(graphs)
+    names = graphs.vocabulary or ("",) * 256
+    kinds = [None] * len(graphs) if graphs.types is None else graphs.types.numpy()
+    out = []
+    for a, m, kind in zip(as_matrices(graphs), graphs.mask.numpy(), kinds, strict=True):
+        labels = [""] * len(a) if kind is None else [names[k] for k in kind[m]]
+        out.append((labels, {(int(i), int(j)): "" for i, j in np.argwhere(np.triu(a, 1))}))
+    return out
 
-    if graph is None or isinstance(graph, str):
-        graph = parse(graph) if graph else None
+
+def _labelled(graph: Any) -> Labelled | None:
+    if isinstance(graph, tuple):
+        return graph
+    if graph is None or isinstance(graph, str) or hasattr(graph, "GetAtoms"):
+        (graph,) = molecules_of([graph])
         if graph is None:
             return None
-    if hasattr(graph, "GetAtoms"):
         ends = ((b.GetBeginAtomIdx(), b.GetEndAtomIdx(), int(b.GetBondTypeAsDouble())) for b in graph.GetBonds())
         return [a.GetSymbol() for a in graph.GetAtoms()], {(min(i, j), max(i, j)): order for i, j, order in ends}
+    if not hasattr(graph, "nodes"):
+        raise TypeError(f"expected SMILES, RDKit molecules or networkx graphs, got a {type(graph).__name__}")
     place = {node: i for i, node in enumerate(graph)}
     labels = [data.get("label", "") for _, data in graph.nodes(data=True)]
     pairs = ((place[u], place[v], data.get("label", "")) for u, v, data in graph.edges(data=True) if u != v)

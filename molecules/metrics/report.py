@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...core.scores import Score
-from .fcd import FcdStatistics, fcd, fcd_guacamol
+from .containers import refuse_text
+from .fcd import FcdStatistics, check_size, fcd, fcd_guacamol
 from .moses import filters, fragments, internal_diversity, nearest_neighbour, scaffolds
 from .nspdk import nspdk_mmd
+from .properties import property_means
 from .validity import molecules_of, novelty, uniqueness, valid_unique_novel, validity
+
+if TYPE_CHECKING:
+    from ..data.atoms import Atoms
+    from ..data.graphs import Graphs
+    from ..edm.samples import AtomSamples
+    from ..samples import GraphSamples
+
+    Molecular = Graphs | GraphSamples | Atoms | AtomSamples
 
 __all__ = ["SUITES", "evaluate"]
 
@@ -30,6 +40,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     ),
     "guacamol": ("valid_rdkit", "unique_all", "novel", "fcd_guacamol"),
     "gdss": ("valid_rdkit", "unique_all", "novel", "fcd_torch", "mmd_nspdk"),
+    "drug": ("valid_rdkit", "mean_qed", "mean_logp", "mean_sa", "mean_weight"),
 }
 """Names of scores by suite. ``unique@k`` stands for one score a k."""
 
@@ -47,10 +58,10 @@ _COMPARE: dict[str, Callable[..., Score]] = {
 
 
 def evaluate(
-    molecules: Sequence[Any],
+    molecules: Sequence[Any] | Molecular,
     *,
-    train: Sequence[Any] | None = None,
-    reference: Sequence[Any] | None = None,
+    train: Sequence[Any] | Molecular | None = None,
+    reference: Sequence[Any] | Molecular | None = None,
     suite: str | Sequence[str] = "moses",
     k: Sequence[int] = (1000, 10_000),
     fcd_reference: FcdStatistics | None = None,
@@ -61,16 +72,18 @@ def evaluate(
     """Scores of a suite by name, each with its protocol, n and interval.
 
     Args:
-        molecules: all that were generated, SMILES or RDKit molecules, None or unparseable where there is none. Of a
-            graph model give the molecules of :func:`.graph_validity`, whose three shares stand beside these.
+        molecules: all that were generated, SMILES or RDKit molecules, None or unparseable where there is none; or
+            `GraphSamples`, `AtomSamples` (with what is no molecule), `Graphs`, `Atoms` as they are. Of a graph model
+            the molecules of :func:`.graph_validity` count, whose three shares stand beside these.
         train: what the model was trained on, for novelty. reference: held-out molecules, for what compares
-            distributions.
+            distributions. Both alike.
         suite: a name of :data:`SUITES`, or names of scores. k: of ``unique@k``.
         fcd_reference: statistics of the reference made before. allow_small: FCD below 2,048 molecules too.
         level, seed: of the intervals.
 
     Raises:
-        ValueError: an unknown suite or score, what a score needs is not given, no valid molecule, too few for FCD.
+        ValueError: an unknown suite or score, what a score needs is not given, no valid molecule, too few for FCD
+            (said before anything is computed). TypeError: one string instead of a list.
 
     Warns:
         UserWarning: a k above the number of valid molecules is left out; FCD below 10,000.
@@ -87,6 +100,14 @@ def evaluate(
             raise ValueError(f"{', '.join(wanted)} cannot be computed without {what}=: pass it, or name other scores")
     mols = molecules_of(molecules)  # parsed once
     held = None if reference is None else molecules_of(reference)
+    if train is not None:
+        refuse_text(train, "molecules")
+    if any(name.startswith("fcd") for name in names):
+        check_size(_valid(mols), len(mols), "generated", allow_small)
+        if fcd_reference is not None:
+            check_size(fcd_reference.n, fcd_reference.n, "reference", allow_small)
+        elif held is not None:
+            check_size(_valid(held), len(held), "reference", allow_small)
     some: dict[str, Any] = {"level": level}
     drawn: dict[str, Any] = {"level": level, "seed": seed}
     out: dict[str, Score] = {}
@@ -105,6 +126,8 @@ def evaluate(
             out[name] = filters(mols, **some)
         elif name in ("intdiv1", "intdiv2"):
             out[name] = internal_diversity(mols, int(name[-1]), **some)
+        elif name.startswith("mean_"):
+            out.update(property_means(mols, (name.removeprefix("mean_"),), **drawn))
         elif name in ("fcd_torch", "fcd_guacamol"):
             source = fcd_reference if fcd_reference is not None else held
             assert source is not None
@@ -116,8 +139,12 @@ def evaluate(
     return out
 
 
+def _valid(mols: Sequence[Any]) -> int:
+    return sum(m is not None for m in mols)
+
+
 def _unique(mols: Sequence[Any], k: Sequence[int], level: float) -> dict[str, Score]:
-    valid = sum(m is not None for m in mols)
+    valid = _valid(mols)
     if short := [number for number in k if number > valid]:
         warnings.warn(
             f"unique@{short[0]} is left out: there are {valid} valid molecules (shares of other n do not compare)",

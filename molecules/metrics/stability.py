@@ -17,12 +17,18 @@ its orders.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...core.scores import Score, bootstrap
+from ..data.atoms import Atoms
 from .uncertainty import share
+
+if TYPE_CHECKING:
+    from ..edm.samples import AtomSamples
 
 __all__ = ["BOND_LENGTHS", "MARGINS", "VALENCES", "bond_orders", "limits", "stability"]
 
@@ -89,7 +95,17 @@ def limits(numbers: Sequence[int]) -> np.ndarray:
     return _LIMIT[:, z[:, None], z]
 
 
-def _checked(numbers: np.ndarray, positions: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, ...]:
+def _checked(numbers: Any, positions: np.ndarray | None, mask: np.ndarray | None) -> tuple[np.ndarray, ...]:
+    atoms = getattr(numbers, "atoms", numbers)  # of samples
+    if isinstance(atoms, Atoms):
+        if positions is not None or mask is not None:
+            raise TypeError("Atoms have positions and a mask of their own: give them alone")
+        numbers, positions, mask = atoms.numbers.numpy(), atoms.positions.numpy(), atoms.mask.numpy()
+    if positions is None:
+        raise TypeError(
+            f"expected Atoms alone, or atomic numbers (B, N) and positions (B, N, 3); got a {type(numbers).__name__} "
+            "without positions"
+        )
     z, x = np.asarray(numbers), np.asarray(positions, dtype=np.float64)
     if z.ndim != 2 or x.shape != (*z.shape, 3):
         raise ValueError(f"expected atomic numbers (B, N) and positions (B, N, 3), got {z.shape} and {x.shape}")
@@ -108,16 +124,22 @@ def _checked(numbers: np.ndarray, positions: np.ndarray, mask: np.ndarray | None
 
 
 def bond_orders(
-    numbers: np.ndarray, positions: np.ndarray, mask: np.ndarray | None = None, *, single_only: bool = False
+    numbers: np.ndarray | Atoms | AtomSamples,
+    positions: np.ndarray | None = None,
+    mask: np.ndarray | None = None,
+    *,
+    single_only: bool = False,
 ) -> np.ndarray:
     """Bond orders 0 .. 3 by distance, (B, N, N), int64.
 
     Args:
-        numbers: (B, N) atomic numbers, 0 where there is no atom. positions: (B, N, 3), Å. mask: (B, N), which atoms
-            are there; ``numbers > 0`` by default. single_only: every bond counts once.
+        numbers: (B, N) atomic numbers, 0 where there is no atom; or `Atoms` (or samples of them), which need nothing
+            beside them. positions: (B, N, 3), Å. mask: (B, N), which atoms are there; ``numbers > 0`` by default.
+        single_only: every bond counts once.
 
     Raises:
         ValueError: shapes that do not fit, positions that are not finite, elements without bond lengths.
+        TypeError: numbers without positions, or `Atoms` with some.
     """
     z, x, there = _checked(numbers, positions, mask)
     d = np.sqrt(((x[:, :, None] - x[:, None]) ** 2).sum(axis=-1))
@@ -133,8 +155,8 @@ def bond_orders(
 
 
 def stability(
-    numbers: np.ndarray,
-    positions: np.ndarray,
+    numbers: np.ndarray | Atoms | AtomSamples,
+    positions: np.ndarray | None = None,
     mask: np.ndarray | None = None,
     *,
     single_only: bool = False,
@@ -151,6 +173,10 @@ def stability(
 
     Raises:
         ValueError: as :func:`bond_orders`; no molecule, or molecules without atoms.
+
+    Warns:
+        UserWarning: none of the atoms is a hydrogen, and not all are stable: bonds to hydrogens that are left out are
+            missing from every sum.
     """
     z, x, there = _checked(numbers, positions, mask)
     if len(z) == 0 or not there.any(axis=1).all():
@@ -167,6 +193,12 @@ def stability(
         rows = slice(k, k + step)
         sums = bond_orders(z[rows], x[rows], there[rows], single_only=single_only).sum(axis=-1)
         stable[rows] = allowed[z[rows], np.minimum(sums, 31)] & there[rows]
+    if not (z == 1).any() and not (stable | ~there).all():
+        warnings.warn(
+            f"none of the atoms of the {len(z)} molecules is a hydrogen: an atom whose hydrogens are left out lacks "
+            "their bonds and counts as not stable; score molecules with hydrogens as atoms",
+            stacklevel=2,
+        )
     columns = np.stack([stable.sum(axis=1), there.sum(axis=1)], axis=1).astype(np.float64)
     low, high, units = bootstrap(columns, lambda s: s[:, 0] / s[:, 1], draws=draws, level=level, seed=seed)
     how = "bond orders by EDM's lengths and margins" + (", single bonds only" if single_only else "")

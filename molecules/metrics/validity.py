@@ -28,11 +28,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 from ...core.scores import Score, wilson
 from ..chem import canonical, molecule_of, parse
+from ..data.graphs import Graphs
+from ..samples import GraphSamples
+from .containers import as_molecules, built
 from .uncertainty import share
 
 if TYPE_CHECKING:
@@ -41,14 +45,16 @@ if TYPE_CHECKING:
 __all__ = ["GraphValidity", "graph_validity", "molecules_of", "novelty", "uniqueness", "valid_unique_novel", "validity"]
 
 
-def molecules_of(molecules: Sequence[Any]) -> list[Mol | None]:
+def molecules_of(molecules: Any) -> list[Mol | None]:
     """RDKit molecules of SMILES and molecules, hydrogens implicit, None where one does not parse or sanitise.
 
+    Args:
+        molecules: a list of them, or what :mod:`.containers` knows: `Graphs`, `GraphSamples`, `Atoms`, `AtomSamples`.
+
     Raises:
-        ValueError: an empty list. TypeError: neither strings nor molecules.
+        ValueError: an empty list. TypeError: neither strings nor molecules; one string.
     """
-    if isinstance(molecules, str):
-        raise TypeError("expected a list of molecules, got one string: put it in a list")
+    molecules = as_molecules(molecules)
     if len(molecules) == 0:
         raise ValueError("the list of molecules is empty: there is nothing to score")
     return [_molecule(m, row) for row, m in enumerate(molecules)]
@@ -96,14 +102,27 @@ class GraphValidity:
         return {score.name: score for score in (self.uncorrected, self.corrected, self.connected)}
 
 
-def graph_validity(graphs: Sequence[Any], *, level: float = 0.95) -> GraphValidity:
+def graph_validity(graphs: Sequence[Any] | Graphs, *, level: float = 0.95) -> GraphValidity:
     """Validity of molecules as :func:`.chem.build` makes them from graphs: not sanitised, Kekulé bonds.
 
+    Args:
+        graphs: such molecules, or `Graphs` of molecules. (`GraphSamples` have these scores in their ``report``.)
+
     Raises:
-        ValueError: an empty list.
+        ValueError: an empty list. TypeError: entries that are no molecules.
     """
+    if isinstance(graphs, GraphSamples):
+        raise TypeError("GraphSamples have these scores in their report; give molecules of chem.build, or Graphs")
+    if isinstance(graphs, Graphs):
+        graphs = built(graphs)
     if len(graphs) == 0:
         raise ValueError("the list of graphs is empty: there is nothing to score")
+    for row, graph in enumerate(graphs):
+        if not hasattr(graph, "GetAtoms"):
+            raise TypeError(
+                f"graph {row} is a {type(graph).__name__}: expected molecules that are not sanitised, as "
+                "chem.build(numbers, orders) makes them of a graph, or Graphs; validity() scores SMILES"
+            )
     made = [molecule_of(graph) for graph in graphs]
     n = len(made)
 
@@ -165,10 +184,11 @@ def novelty(
     Args:
         train: SMILES or molecules that the model was trained on; they are made canonical here, a matter of minutes for
             a million. Those that RDKit cannot read are left out. A *set* is taken as canonical SMILES as it stands,
-            after a look at 100 of them.
+            after a look at 100 of them. `Graphs`, `Atoms` and samples give their own molecules.
 
     Raises:
         ValueError: no training set, an unreadable one, a set that is not canonical, or no valid molecule.
+        TypeError: one string, such as the name of a file.
     """
     known = _training(train, stereo)
     different = set(_canonical(molecules, stereo))
@@ -198,6 +218,11 @@ def valid_unique_novel(
 def _training(train: Iterable[Any] | None, stereo: bool) -> set[str]:
     if train is None:
         raise ValueError("novelty is relative to what the model was trained on: pass train=, a list of SMILES")
+    if isinstance(train, str | Path):
+        raise TypeError(
+            f"train= is one string, {str(train)!r}, not the training molecules: read the file first (a list of SMILES, "
+            "mo.read_smiles(path, ...), mo.read(path)), or put it in a list"
+        )
     if isinstance(train, (set, frozenset)):
         for smiles in islice(train, 100):
             if smiles != (own := canonical(smiles, stereo)):
@@ -206,7 +231,7 @@ def _training(train: Iterable[Any] | None, stereo: bool) -> set[str]:
                 )
         if train:
             return set(train)
-    train = list(train)
+    train = list(as_molecules(train))
     known = set(_canonical(train, stereo)) if train else set()
     if not known:
         raise ValueError(f"none of the {len(train)} training molecules can be read: novelty would be 1 whatever comes")

@@ -15,12 +15,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...core.scores import Score
 from ..data.extras import networkx
+from .containers import as_matrices
 from .graphs import adjacency
 from .uncertainty import share
+
+if TYPE_CHECKING:
+    from ..data.graphs import Graphs
+    from ..samples import GraphSamples
 
 __all__ = ["graph_vun"]
 
@@ -47,19 +52,24 @@ class _Classes:
 
 
 def graph_vun(
-    graphs: Sequence[Any], train: Iterable[Any] | None = None, *, planar: bool = False, level: float = 0.95
+    graphs: Sequence[Any] | Graphs | GraphSamples,
+    train: Iterable[Any] | Graphs | GraphSamples | None = None,
+    *,
+    planar: bool = False,
+    level: float = 0.95,
 ) -> dict[str, Score]:
     """The scores of the module, by name.
 
     Args:
-        graphs: networkx graphs or matrices. train: the training graphs, for ``graphs_novel``; left out where None.
+        graphs: networkx graphs, matrices (n, n) whose every row is a node that exists, `Graphs` or `GraphSamples`.
+        train: the training graphs, alike, for ``graphs_novel``; left out where None.
         planar: with ``graphs_planar``.
 
     Raises:
         ImportError: networkx is missing. ValueError: no graphs, or matrices that are no graphs.
     """
     nx = networkx()
-    simple = [nx.from_numpy_array(adjacency(graph)) for graph in graphs]
+    simple = [nx.from_numpy_array(adjacency(graph)) for graph in as_matrices(graphs)]
     if not simple:
         raise ValueError("the list of graphs is empty: there is nothing to score")
     n = len(simple)
@@ -74,7 +84,7 @@ def graph_vun(
     scores.append(share("graphs_unique", len(different), n, text, level=level))
     if train is not None:
         known = _Classes()
-        for graph in train:
+        for graph in as_matrices(train):
             known.has(nx.from_numpy_array(adjacency(graph)), add=True)
         new = sum(not known.has(g, add=False) for g in different)
         text = "different graphs that are isomorphic to no training graph"

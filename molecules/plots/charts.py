@@ -41,8 +41,10 @@ def value_histograms(values: Mapping[str, Mapping[str, Sequence[float]]], *, bin
     Raises:
         ValueError: nothing to draw, or a set without a number.
     """
-    if not values or any(len(v) == 0 for sets in values.values() for v in sets.values()):
-        raise ValueError("there are no numbers to draw")
+    if not values or any(not sets or any(len(v) == 0 for v in sets.values()) for sets in values.values()):
+        raise ValueError(
+            "there are no numbers to draw: give {quantity: {label of a set: its numbers}}, none of them empty"
+        )
     columns = min(2, len(values))
     figure, axes = figure_of(math.ceil(len(values) / columns), columns, (4.4, 2.7))
     for axis in list(axes.flat)[len(values) :]:
@@ -81,6 +83,8 @@ def property_histograms(
     """
     if strange := [p for p in which if p not in PROPERTIES]:
         raise ValueError(f"no property {strange[0]!r}; there are {', '.join(PROPERTIES)}")
+    if not molecules:
+        raise ValueError("there are no molecules to draw: give {label: molecules}")
     sets = {}
     for label, some in molecules.items():
         sets[label] = [m for m in (chem.parse(s) if isinstance(s, str) else s for s in some) if m is not None]
@@ -164,8 +168,8 @@ def reward_curve(
     Raises:
         ValueError: nothing to draw.
     """
-    if not values or any(len(v) == 0 for some in values.values() for v in some.values()):
-        raise ValueError("there are no rewards to draw")
+    if not values or any(not some or any(len(v) == 0 for v in some.values()) for some in values.values()):
+        raise ValueError("there are no rewards to draw: give {method: {cost: rewards}}, none of them empty")
     figure, axes = figure_of(1, 1, (5.2, 3.4))
     axis = axes[0, 0]
     costs: set[int] = set()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..data.atoms import Atoms
     from ..data.graphs import Graphs
+    from ..samples import GraphSamples
 
 __all__ = ["graph_drawings", "molecule_grid", "molecules_3d"]
 
@@ -80,12 +81,12 @@ def _flat(chemistry: Any, mol: Any) -> Any:
 
 
 def graph_drawings(
-    graphs: Graphs | Sequence[Any], n: int = 12, *, columns: int = 4, titles: Sequence[str] | None = None
+    graphs: Graphs | GraphSamples | Sequence[Any], n: int = 12, *, columns: int = 4, titles: Sequence[str] | None = None
 ) -> Figure:
     """Drawings of the first n graphs: nodes coloured by type, lines as wide as the bond order.
 
     Args:
-        graphs: `Graphs`, networkx graphs, or adjacency matrices.
+        graphs: `Graphs`, `GraphSamples`, networkx graphs, or adjacency matrices.
         n: how many at most. columns: in a row. titles: one a drawn graph; default: nodes and edges.
 
     Raises:
@@ -119,17 +120,18 @@ def graph_drawings(
 def _matrices(graphs: Any, n: int) -> tuple[list[np.ndarray], list[Any] | None]:
     """The first n as matrices, and their types where there are some."""
     from ..data.graphs import Graphs
+    from ..metrics.containers import as_graphs, as_matrices
     from ..metrics.graphs import adjacency
 
+    graphs = as_graphs(graphs)
     if len(graphs) == 0:
         raise ValueError("there is no graph to draw")
     if not isinstance(graphs, Graphs):
         return [adjacency(g) for g in list(graphs)[:n]], None
     some = graphs[:n]
     masks = some.mask.numpy()
-    matrices = [a[m][:, m] for a, m in zip(some.A.numpy(), masks, strict=True)]
     kinds = None if some.types is None else [t[m].tolist() for t, m in zip(some.types.numpy(), masks, strict=True)]
-    return matrices, kinds
+    return as_matrices(some), kinds
 
 
 def molecules_3d(

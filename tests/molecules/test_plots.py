@@ -147,3 +147,25 @@ def test_letters_of_a_logo_are_as_high_as_their_share_of_the_information():
         plots.sequence_logo(["NN"])
     with pytest.raises(ValueError, match="height must be"):
         plots.sequence_logo(["A"], height="nats")
+
+
+@pytest.mark.parametrize(
+    ("draw", "given", "says"),
+    [
+        (plots.property_histograms, {}, "there are no molecules to draw: give"),
+        (plots.value_histograms, {}, "there are no numbers to draw"),
+        (plots.value_histograms, {"QED": {}}, "there are no numbers to draw"),
+        (plots.value_histograms, {"QED": {"a": []}}, "there are no numbers to draw"),
+        (plots.reward_curve, {}, "there are no rewards to draw"),
+        (plots.reward_curve, {"svdd": {}}, "there are no rewards to draw"),
+    ],
+)
+def test_nothing_to_draw_is_told(draw, given, says):
+    with pytest.raises(ValueError, match=says):
+        draw(given)
+
+
+def test_samples_of_graphs_are_drawn_as_they_are():
+    graphs = mo.load("community_small")[:2]
+    figure = plots.graph_drawings(mo.GraphSamples(graphs, None, None, {}, {}))
+    assert [a.get_title() for a in figure.axes] == [a.get_title() for a in plots.graph_drawings(graphs).axes]

@@ -120,3 +120,19 @@ def test_what_is_no_molecule_is_left_out_and_nothing_is_refused():
             n.nspdk_mmd(generated, reference)
     with pytest.raises(ValueError, match="at least 0"):
         n.nspdk_features([n._labelled("C")], -1)
+
+
+def test_hydrogens_that_are_atoms_become_implicit():
+    from rdkit import Chem
+
+    explicit = [Chem.AddHs(Chem.MolFromSmiles(s)) for s in SOME]
+    for reference in (SOME, [Chem.MolFromSmiles(s) for s in SOME]):
+        assert float(n.nspdk_mmd(explicit, reference)) == pytest.approx(0.0, abs=1e-15)
+
+
+@pytest.mark.parametrize(("given", "says"), [("CNO.smi", "one string, 'CNO.smi'"), ([3], "networkx graphs, got a int")])
+def test_what_is_no_list_of_molecules(given, says):
+    with pytest.raises(TypeError, match=says):
+        n.nspdk_mmd(given, SOME)
+    with pytest.raises(TypeError, match=says):
+        n.nspdk_mmd(SOME, given)

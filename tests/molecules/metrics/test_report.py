@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+
+import numpy as np
 import pytest
 
 pytest.importorskip("rdkit")
@@ -54,3 +57,32 @@ def test_what_is_missing_is_named():
         m.evaluate(MOLECULES, reference=REFERENCE, suite="fcd_guacamol")
     with pytest.raises(ValueError, match="list of molecules is empty"):
         m.evaluate([], suite="valid_rdkit")
+
+
+@pytest.mark.parametrize("fcd_reference", [None, "statistics"])
+def test_the_size_for_fcd_is_looked_at_before_anything_is_computed(fcd_reference, monkeypatch):
+    report = importlib.import_module("scidiffuse.molecules.metrics.report")
+    monkeypatch.setattr(report, "validity", None)  # would fail if it were called
+    with pytest.raises(ValueError, match="FCD of 6 valid generated molecules is mostly bias"):
+        m.evaluate(MOLECULES, train=TRAIN, reference=REFERENCE)
+    many = ["CCO", "CCN"] * 1100
+    words, more = "FCD of 3 valid reference molecules", {}
+    if fcd_reference:
+        words, more = "FCD of 7 valid reference", {"fcd_reference": m.FcdStatistics(np.zeros(2), np.eye(2), 7)}
+    with pytest.raises(ValueError, match=words):
+        m.evaluate(many, train=TRAIN, reference=REFERENCE, **more)
+    with pytest.raises(ValueError, match="only one of the 2 generated"):
+        m.evaluate(["C", "C(("], train=TRAIN, reference=REFERENCE, allow_small=True)
+
+
+def test_the_suite_of_properties():
+    out = m.evaluate(MOLECULES, suite="drug")
+    assert set(out) == set(m.SUITES["drug"]) and out["mean_qed"].n == 6
+    assert out["mean_weight"] == m.property_means(MOLECULES, ["weight"])["mean_weight"]
+
+
+@pytest.mark.parametrize("which", ["molecules", "train", "reference"])
+def test_the_name_of_a_file_is_no_list_of_molecules(which):
+    given = {"molecules": MOLECULES, "train": TRAIN, "reference": REFERENCE} | {which: "CNO.smi"}
+    with pytest.raises(TypeError, match=r"one string, 'CNO\.smi'"):
+        m.evaluate(given.pop("molecules"), **given, suite=("valid_rdkit", "novel", "snn"))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+from scidiffuse.molecules.data.atoms import Atoms
 from scidiffuse.molecules.metrics.stability import BOND_LENGTHS, MARGINS, bond_orders, stability
 
 WATER = ([8, 1, 1], [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
@@ -100,3 +104,32 @@ def test_real_molecules_of_qm9():
     scores = stability(*batch(*molecules), draws=50)
     assert round(100 * float(scores["atom_stability_edm"]), 2) == 99.36
     assert round(100 * float(scores["molecule_stability_edm"]), 2) == 95.17
+
+
+def test_heavy_atoms_alone_are_warned_of():
+    """Ethane without its hydrogens cannot be stable; what needs none (CO2, N2) is no reason to warn."""
+    ethane = ([6, 6], [[0, 0, 0], [1.53, 0, 0]])
+    with pytest.warns(UserWarning, match="none of the atoms of the 2 molecules is a hydrogen"):
+        assert float(stability(*batch(ethane, NITROGEN))["molecule_stability_edm"]) == 0.5
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert float(stability(*batch(DIOXIDE, NITROGEN))["molecule_stability_edm"]) == 1.0
+        stability(*batch(ethane, WATER))
+
+
+def test_atoms_are_taken_alone():
+    numbers, positions = batch(WATER, NITROGEN)
+    mask = numbers > 0
+    atoms = Atoms(
+        torch.tensor(np.nan_to_num(positions), dtype=torch.float32),
+        torch.tensor(numbers, dtype=torch.uint8),
+        torch.zeros(2, 3, dtype=torch.int8),
+        torch.tensor(mask),
+    )
+    assert stability(atoms) == stability(numbers, positions, mask)
+    assert stability(SimpleNamespace(atoms=atoms)) == stability(atoms)
+    assert (bond_orders(atoms) == bond_orders(numbers, positions)).all()
+    with pytest.raises(TypeError, match="give them alone"):
+        stability(atoms, positions)
+    with pytest.raises(TypeError, match="got a ndarray without positions"):
+        stability(numbers)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -121,3 +123,16 @@ def test_bad_input():
 def test_different_molecules_have_an_interval_too():
     score = uniqueness(["C" * k for k in range(1, 21)])
     assert float(score) == score.high == 1.0 and 0.8 < score.low < 0.9 and "Wilson" in score.uncertainty
+
+
+@pytest.mark.parametrize("function", [novelty, valid_unique_novel])
+@pytest.mark.parametrize("train", ["CNO.smi", Path("CNO.smi")])
+def test_the_name_of_a_file_is_no_training_set(function, train):
+    with pytest.raises(TypeError, match=r"'CNO\.smi', not the training molecules: read the file first"):
+        function(GIVEN, train)
+
+
+@pytest.mark.parametrize(("given", "came"), [(["CC"], "str"), ([np.zeros((2, 2))], "ndarray"), ([None], "NoneType")])
+def test_what_is_no_molecule_of_a_graph_is_told(given, came):
+    with pytest.raises(TypeError, match=f"graph 0 is a {came}: expected molecules that are not sanitised"):
+        graph_validity(given)
