@@ -196,8 +196,11 @@ class Correction(NamedTuple):
     lowered: int
 
 
-def correct(mol: Mol) -> Correction:
+def correct(mol: Mol, held: int = 0) -> Correction:
     """Step 3 of the protocol, on a copy: bonds are lowered until no atom is above its valence.
+
+    Args:
+        held: bonds among the first so many atoms are lowered only where there is no other.
 
     Raises:
         ValueError: an atom above its valence has no bond to lower (its charge or hydrogens alone are too many).
@@ -212,7 +215,8 @@ def correct(mol: Mol) -> Correction:
                 f"atom {atom.GetIdx()} ({atom.GetSymbol()}, charge {atom.GetFormalCharge()}) is above its valence and "
                 "has no bond to lower"
             )
-        bond = max(bonds, key=lambda b: b.GetBondTypeAsDouble())  # of equal ones the first
+        free = [b for b in bonds if max(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) >= held]
+        bond = max(free or bonds, key=lambda b: b.GetBondTypeAsDouble())  # of equal ones the first
         i, j, order = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx(), int(bond.GetBondTypeAsDouble()) - 1
         out.RemoveBond(i, j)
         if order:
@@ -258,16 +262,31 @@ class GraphMolecule:
     lowered: int
 
 
-def molecule_of(graph: Mol) -> GraphMolecule:
-    """Steps 2 to 4 of the protocol, for a molecule that :func:`build` gave (or any with Kekulé bonds)."""
+def molecule_of(graph: Mol, held: int = 0) -> GraphMolecule:
+    """Steps 2 to 4 of the protocol, for a molecule that :func:`build` gave (or any with Kekulé bonds).
+
+    Args:
+        held: the first so many atoms are a scaffold: their bonds are lowered last, and the fragment that is kept is
+            theirs, however large others are.
+    """
     Chem = rdkit_chem()
     atoms = graph.GetNumAtoms()
     uncorrected = atoms > 0 and not valence_problems(graph)
     parts = len(Chem.GetMolFrags(graph)) if atoms else 0
     try:
-        fixed, lowered = correct(graph)
+        fixed, lowered = correct(graph, held)
     except ValueError:
         return GraphMolecule(None, False, False, parts, 0)
     sanitised = uncorrected and parse(Chem.MolToSmiles(graph)) is not None
-    mol = largest_fragment(fixed) if atoms else None
+    mol = largest_fragment(_piece_of(fixed, held) if held else fixed) if atoms else None
     return GraphMolecule(mol, uncorrected, sanitised, parts, lowered)
+
+
+def _piece_of(mol: Mol, held: int) -> Mol:
+    """The pieces that hold the first atoms."""
+    Chem = rdkit_chem()
+    rest = [i for part in Chem.GetMolFrags(mol) if min(part) >= held for i in part]
+    out = Chem.RWMol(mol)
+    for i in sorted(rest, reverse=True):
+        out.RemoveAtom(i)
+    return out

@@ -89,17 +89,20 @@ def unsanitised(A: Tensor, mask: Tensor, types: Tensor, vocabulary: tuple[str, .
     return out
 
 
-def graph_samples(graphs: Graphs, n: int, info: dict[str, Any], records: dict[str, Any] | None = None) -> GraphSamples:
+def graph_samples(
+    graphs: Graphs, n: int, info: dict[str, Any], records: dict[str, Any] | None = None, held: int = 0
+) -> GraphSamples:
     """The result of a model whose samples are graphs as they come; molecules go through the protocol of :mod:`.chem`.
 
     Args:
         graphs: the samples that are not empty, their nodes first; ``graphs.ids`` are their numbers among the n.
         n: samples, empty ones included.
         info, records: see `GraphSamples`.
+        held: nodes of a scaffold, the first ones, which correction keeps.
     """
     if graphs.hydrogens is None or graphs.types is None or graphs.vocabulary is None:
         return GraphSamples(graphs, None, None, {}, info, records=records or {})
-    from .chem import canonical, rdkit_chem
+    from .chem import canonical, molecule_of, rdkit_chem
     from .metrics.validity import graph_validity
 
     made: list[Any] = [rdkit_chem().RWMol() for _ in range(n)]
@@ -107,5 +110,6 @@ def graph_samples(graphs: Graphs, n: int, info: dict[str, Any], records: dict[st
     for i, mol in zip(graphs.ids, built, strict=True):
         made[i] = mol
     found = graph_validity(made)
-    smiles = [None if mol is None else canonical(mol) for mol in found.mols]
-    return GraphSamples(graphs, found.mols, smiles, found.scores(), info, records=records or {})
+    mols = [molecule_of(mol, held).mol for mol in made] if held else found.mols
+    smiles = [None if mol is None else canonical(mol) for mol in mols]
+    return GraphSamples(graphs, mols, smiles, found.scores(), info, records=records or {})

@@ -29,7 +29,9 @@ def draw_sizes(histogram: Tensor, n: int, seed: int, least: int = 1) -> Tensor:
     return torch.searchsorted(places, u, right=True).clamp_max(top)
 
 
-def counts_of(histogram: Tensor, n: int, nodes: int | Sequence[int] | None, seed: int, held: int = 0) -> Tensor:
+def counts_of(
+    histogram: Tensor, n: int, nodes: int | Sequence[int] | None, seed: int, held: int = 0, what: str = "nodes"
+) -> Tensor:
     """Node counts of n samples, (n,) long: as asked for, or drawn.
 
     Args:
@@ -37,6 +39,7 @@ def counts_of(histogram: Tensor, n: int, nodes: int | Sequence[int] | None, seed
         nodes: one number for all, one a sample, or None: drawn from the histogram.
         seed: of the draw.
         held: nodes that are given; drawn graphs have more.
+        what: they are, for messages: "nodes", "atoms", "letters".
 
     Raises:
         ValueError: not n counts, counts below `held` or beyond N.
@@ -45,10 +48,9 @@ def counts_of(histogram: Tensor, n: int, nodes: int | Sequence[int] | None, seed
         return draw_sizes(histogram, n, seed, held + 1)
     counts = torch.as_tensor(nodes).long().expand(n) if isinstance(nodes, int) else torch.as_tensor(nodes).long()
     if counts.shape != (n,):
-        raise ValueError(f"nodes is one number, or one for each of {n} samples; got {tuple(counts.shape)}")
+        raise ValueError(f"give one number of {what}, or one for each of {n} samples; got {tuple(counts.shape)}")
     low, high = max(1, held), len(histogram) - 1
     if bool((counts < low).any()) or bool((counts > high).any()):
-        raise ValueError(
-            f"samples have {low} to {high} nodes (the model's largest), got {int(counts.min())} to {int(counts.max())}"
-        )
+        came = f"{int(counts.min())} to {int(counts.max())}"
+        raise ValueError(f"samples have {low} to {high} {what} (the model's largest), got {came}")
     return counts

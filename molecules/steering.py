@@ -67,6 +67,7 @@ class GraphReward:
         read: data prediction and nodes (B, N) -> A (B, N, N), mask (B, N), types (B, N): what graph it is.
         vocabulary, hydrogens: of the graphs; hydrogens is None where they are no molecules.
         invalid: reward of what is no molecule.
+        held: nodes of a scaffold, the first ones, which correction keeps.
     """
 
     function: Callable[[Any], float]
@@ -74,6 +75,7 @@ class GraphReward:
     vocabulary: tuple[str, ...] | None
     hydrogens: str | None
     invalid: float
+    held: int = 0
     last: dict[bytes, float] = field(default_factory=dict, repr=False)
 
     def __call__(self, data: dict[str, Tensor], step: Step | None) -> list[float]:
@@ -97,5 +99,5 @@ class GraphReward:
         if self.hydrogens is None or self.vocabulary is None:
             n = int(mask.sum())
             return float(self.function(np.asarray(A[0, :n, :n])))
-        mol = molecule_of(unsanitised(A, mask, types, self.vocabulary, self.hydrogens)[0]).mol
+        mol = molecule_of(unsanitised(A, mask, types, self.vocabulary, self.hydrogens)[0], self.held).mol
         return self.invalid if mol is None else float(self.function(mol))

@@ -36,11 +36,11 @@ from ...core.guidance import ClassifierFree
 from ...core.sample import sample
 from ...core.samplers.base import Sampler
 from ...core.settings import positive_integers
-from ..chem import parse
+from ..conditions import numbers_of
 from ..data.graphs import Graphs
-from ..data.molecules import from_mols
 from ..generator import Generator
 from ..samples import GraphSamples, graph_samples
+from ..scaffolds import scaffold_graph
 from ..sizes import counts_of
 from ..steering import GraphReward, Steering, choose, with_reward
 from ..tokens import frequencies, space_of
@@ -163,10 +163,7 @@ class DiGress(Generator):
         parts = []
         for name in self.config.properties:
             mean, scale = self.scales[name]
-            value = torch.as_tensor(values.get(name, math.nan), dtype=torch.float64)
-            if value.shape not in ((), (n,)):
-                raise ValueError(f"{name} is one number, or one for each of {n} graphs; got {tuple(value.shape)}")
-            value = value.expand(n)
+            value = torch.as_tensor(values.get(name, math.nan), dtype=torch.float64).expand(n)
             known = torch.isfinite(value)
             parts += [torch.where(known, (value - mean) / scale, 0.0), known.double()]
         return torch.stack(parts, 1).float()
@@ -222,7 +219,8 @@ class DiGress(Generator):
             invalid: reward of what is no molecule.
             scaffold: a molecule or SMILES (of other graphs, a `Graphs` of one) whose nodes and bonds every sample has,
                 as its first nodes; samples then have more nodes than it, where none are given. New bonds may start at
-                any of its nodes.
+                any of its nodes. Where a molecule needs correction, bonds of the scaffold are lowered last, and its
+                piece is kept. Bonds are held as Kekulé bonds: what grows around a ring decides whether it is aromatic.
             max_batch: largest batch for the network.
             progress: show a progress bar.
 
@@ -235,8 +233,9 @@ class DiGress(Generator):
         positive_integers({"the number of samples": n, "the number of steps": 1 if steps is None else steps})
         steps = self.config.steps if steps is None else steps
         fixed = None if scaffold is None else self._scaffold(scaffold)
-        counts = counts_of(self.sizes, n, nodes, seed, 0 if fixed is None else len(fixed.A))
-        hook = None if steering is None else self._hook(steering, invalid)
+        held = 0 if fixed is None else len(fixed.A)
+        counts = counts_of(self.sizes, n, nodes, seed, held)
+        hook = None if steering is None else self._hook(steering, invalid, held)
         walkers = 1 if hook is None else hook.group
         mask = (torch.arange(self.nodes) < counts[:, None]).repeat_interleave(walkers, 0)
         told, denoiser = self._condition(denoiser, condition, guidance_scale, n)
@@ -262,7 +261,7 @@ class DiGress(Generator):
             "network_calls": result.calls * walkers, "condition": None if condition is None else dict(condition),
             "guidance_scale": guidance_scale, "steering": None if steering is None else type(steering).__name__,
         }  # fmt: skip
-        return graph_samples(self._graphs(x, mask[chosen]), n, info, result.records)
+        return graph_samples(self._graphs(x, mask[chosen]), n, info, result.records, held)
 
     def _graphs(self, x: dict[str, Tensor], mask: Tensor) -> Graphs:
         types = x["X"].to(torch.uint8) if self.typed else None
@@ -281,14 +280,14 @@ class DiGress(Generator):
             raise ValueError(f"guidance_scale={scale} needs a condition= to guide to")
         if scale != 1.0 and not self.config.dropout_properties:
             raise ValueError("guidance needs a model that was trained with dropout_properties > 0, this one was not")
-        told = self._asked(condition or {}, n)
+        told = self._asked({name: numbers_of(name, value, n) for name, value in (condition or {}).items()}, n)
         if scale == 1.0 or told is None:
             return told, denoiser
         return told, ClassifierFree(denoiser, scale, null={"y": torch.zeros(told.shape[1])})
 
-    def _hook(self, steering: Any, invalid: float) -> Steering:
+    def _hook(self, steering: Any, invalid: float, held: int) -> Steering:
         """The steering of the core with a reward of tokens."""
-        return with_reward(steering, lambda f: GraphReward(f, read, self.vocabulary, self.hydrogens, invalid))
+        return with_reward(steering, lambda f: GraphReward(f, read, self.vocabulary, self.hydrogens, invalid, held))
 
     def _scaffold(self, scaffold: Any) -> Scaffold:
         if isinstance(scaffold, Graphs):
@@ -298,10 +297,7 @@ class DiGress(Generator):
         elif self.hydrogens is None:
             raise ValueError(f"scaffolds of graphs that are no molecules are Graphs of one, got {scaffold!r}")
         else:
-            mol = parse(scaffold) if isinstance(scaffold, str) else scaffold
-            if mol is None:
-                raise ValueError(f"the scaffold {scaffold!r} is no molecule")
-            one = from_mols([mol], self.vocabulary, max_atoms=self.nodes, hydrogens=self.hydrogens)  # type: ignore[arg-type]
+            one = scaffold_graph(scaffold, self.vocabulary, self.hydrogens, self.nodes)
         k = int(one.num_nodes[0])
         types = None if one.types is None else one.types[0, :k].long()
         return Scaffold(types, one.A[0, :k, :k].long(), self.nodes)

@@ -188,15 +188,15 @@ class AtomModel(Generator):
         x = {name: leaf[chosen].cpu() for name, leaf in result.x.items()}
         info = {
             "model": self.kind, "sampler": repr(method), "steps": grid.steps, "seed": seed,
-            "guidance_scale": guidance_scale, "network_calls": result.calls * walkers,
-            "steering": None if steering is None else type(steering).__name__,
+            "condition": None if condition is None else dict(condition), "guidance_scale": guidance_scale,
+            "network_calls": result.calls * walkers, "steering": None if steering is None else type(steering).__name__,
         }  # fmt: skip
         return AtomSamples.of(features.decode(x["x"], x["h"], mask[chosen]), x, info, result.records, asked)
 
     def _counts(self, n: int, nodes: int | Sequence[int] | None, seed: int) -> Tensor:
         if nodes is not None and int(torch.as_tensor(nodes).min()) < 2:
             raise ValueError("molecules have at least 2 atoms here: a single one has no geometry; ask for nodes >= 2")
-        return counts_of(self.sizes, n, nodes, seed, held=1)
+        return counts_of(self.sizes, n, nodes, seed, held=1 if nodes is None else 2, what="atoms")
 
     def _guided(self, denoiser: Denoiser, scale: float) -> Any:
         if scale == 1.0:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ...core.noise import keyed_generator
+from ..conditions import numbers_of
 from ..data.atoms import Atoms
 
 __all__ = ["Conditioning"]
@@ -98,13 +99,7 @@ class Conditioning:
         out = {}
         for name in self.names:
             if name in given:
-                values = torch.as_tensor(given[name], dtype=torch.float64)
-                if values.ndim > 1 or (values.ndim == 1 and len(values) != len(counts)) or not values.isfinite().all():
-                    raise ValueError(
-                        f"property {name!r} is one finite number, or one for each of {len(counts)} samples, got shape "
-                        f"{tuple(values.shape)}"
-                    )
-                out[name] = values.expand(len(counts)).clone()
+                out[name] = numbers_of(name, given[name], len(counts))
             else:
                 out[name] = self._drawn(name, counts, seed)
         return out

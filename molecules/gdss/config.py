@@ -139,7 +139,8 @@ class GDSSConfig(Settings):
             raise ValueError(f"lr must be positive, got {self.lr}")
 
 
-OF_SAMPLING = frozenset(
-    {"snr", "scale_eps", "predictor", "corrector", "compat", "start", "isolated", "virtual", "t_end"}
-)
+OF_SAMPLER = frozenset({"snr", "scale_eps", "predictor", "corrector", "compat"})
+"""Settings that "pc" and "s4" are made with."""
+
+OF_SAMPLING = OF_SAMPLER | {"start", "isolated", "virtual", "t_end"}
 """Settings that `GDSS.sample` takes, and with which a training may go on when they differ."""

@@ -33,15 +33,14 @@ from ...core.checkpoint import Checkpoint
 from ...core.denoisers import Denoiser
 from ...core.samplers.base import Sampler
 from ...core.settings import positive_integers
-from ..chem import parse
 from ..data.graphs import Graphs
-from ..data.molecules import from_mols
 from ..generator import Generator
 from ..samples import GraphSamples, graph_samples
+from ..scaffolds import scaffold_graph
 from ..sizes import counts_of
 from ..steering import Steering, choose
 from ..training import digest_of, same_kind
-from .config import OF_SAMPLING, GDSSConfig
+from .config import OF_SAMPLER, OF_SAMPLING, GDSSConfig
 from .quantise import Meaning, to_graphs
 from .sampling import Moments, moments_of, run, sampler_of
 from .steering import Scaffold, prepared
@@ -177,12 +176,14 @@ class GDSS(Generator):
             nodes: their node counts, one number or one a sample; None: drawn from the histogram of the training graphs.
             steering: `core.steering.SVDD` or `FeynmanKac` with a reward of RDKit molecules (of arrays (n, n) of 0 and 1
                 for other graphs). Each sample then costs `candidates` or `walkers` runs; of a Feynman-Kac group one
-                walker is drawn by its weight. Steered samples are drawn without the Langevin corrector, unless
-                ``corrector="langevin"`` asks for it: it moves a graph so far that what was gained by a choice is lost
-                at the next step.
+                walker is drawn by its weight. With "pc" and "s4" steered samples are drawn without the Langevin
+                corrector, unless ``corrector="langevin"`` asks for it: it moves a graph so far that what was gained by
+                a choice is lost at the next step. A sampler of the core is taken as it is.
             invalid: reward of what is no molecule.
             scaffold: of molecules: a molecule or SMILES whose atoms and bonds every sample has, as its first nodes;
                 samples then have more nodes than it, where none are given. New bonds may start at any of its atoms.
+                Where a molecule needs correction, bonds of the scaffold are lowered last, and its piece is kept.
+                Bonds are held as Kekulé bonds: what grows around a ring decides whether it is aromatic.
             max_batch: largest batch for the networks.
             progress: show a progress bar.
             changes: settings of sampling that differ from the model's: snr, scale_eps, predictor, corrector, compat,
@@ -195,13 +196,17 @@ class GDSS(Generator):
         """
         denoiser, meaning = self._trained(), self._meaning()
         positive_integers({"the number of samples": n})
+        own = sorted(OF_SAMPLER & set(changes)) if isinstance(sampler, Sampler) else []
+        if own:
+            raise ValueError(f"{own} are settings of 'pc' and 's4': set them in the sampler that you give")
         if steering is not None:
             changes = {"corrector": "none"} | changes
         config = self._changed(changes)
         method = sampler_of(config, sampler)
         fixed = None if scaffold is None else self._scaffold(scaffold)
-        counts = counts_of(self.sizes, n, nodes, seed, 0 if fixed is None else len(fixed.X))
-        hook = None if steering is None else prepared(steering, config, meaning, invalid)
+        held = 0 if fixed is None else len(fixed.X)
+        counts = counts_of(self.sizes, n, nodes, seed, held)
+        hook = None if steering is None else prepared(steering, config, meaning, invalid, held)
         walkers = 1 if hook is None else hook.group
         mask = (torch.arange(self.nodes) < counts[:, None]).repeat_interleave(walkers, 0)
         result = run(
@@ -227,7 +232,7 @@ class GDSS(Generator):
             "network_calls": result.calls * walkers, "steering": None if steering is None else type(steering).__name__,
         }  # fmt: skip
         graphs, _ = to_graphs(x["X"], x["A"], mask[chosen], config, meaning)
-        found = graph_samples(graphs, n, info, result.records)
+        found = graph_samples(graphs, n, info, result.records, held)
         return replace(found, X=x["X"], A=x["A"], mask=mask[chosen])
 
     def _changed(self, changes: dict[str, Any]) -> GDSSConfig:
@@ -242,10 +247,7 @@ class GDSS(Generator):
             raise ValueError("scaffolds are molecules, this is a model of other graphs")
         if self.config.coupling == "sequential":
             raise ValueError('scaffolds need X and A in one run; with coupling="sequential" there is none')
-        mol = parse(scaffold) if isinstance(scaffold, str) else scaffold
-        if mol is None:
-            raise ValueError(f"the scaffold {scaffold!r} is no molecule")
-        one = from_mols([mol], meaning.vocabulary, max_atoms=self.nodes, hydrogens=meaning.hydrogens)  # type: ignore[arg-type]
+        one = scaffold_graph(scaffold, meaning.vocabulary, meaning.hydrogens, self.nodes)
         return Scaffold(one.X[0], one.A[0].float())
 
     # -- the trained network and files -----------------------------------------------------------------------------

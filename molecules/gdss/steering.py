@@ -29,7 +29,7 @@ from .quantise import Meaning, quantise
 __all__ = ["Scaffold", "prepared"]
 
 
-def prepared(steering: Any, config: GDSSConfig, meaning: Meaning, invalid: float) -> Steering:
+def prepared(steering: Any, config: GDSSConfig, meaning: Meaning, invalid: float, held: int = 0) -> Steering:
     """The hook that a run takes, of one whose reward is a function of molecules.
 
     Raises:
@@ -43,7 +43,7 @@ def prepared(steering: Any, config: GDSSConfig, meaning: Meaning, invalid: float
         d = quantise(data["X"], data["A"], nodes, config, meaning.molecules)
         return d.A, d.mask, d.types
 
-    return with_reward(steering, lambda f: GraphReward(f, read, meaning.vocabulary, meaning.hydrogens, invalid))
+    return with_reward(steering, lambda f: GraphReward(f, read, meaning.vocabulary, meaning.hydrogens, invalid, held))
 
 
 @dataclass(frozen=True, eq=False)

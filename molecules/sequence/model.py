@@ -258,7 +258,7 @@ class MaskedSequence(Generator):
         method, steps = method_of(sampler, steps)
         mask_id = len(self.alphabet)
         if template is None:
-            counts = counts_of(self.lengths, n, length, seed)
+            counts = counts_of(self.lengths, n, length, seed, what="letters")
             mask = torch.arange(int(counts.max())) < counts[:, None]
             x = torch.full(mask.shape, mask_id) * mask
         elif length is not None:
@@ -356,7 +356,7 @@ class MaskedSequence(Generator):
         """
         denoiser = self._trained()
         length = int(self.lengths.argmax()) if length is None else length
-        counts_of(self.lengths, 1, length, seed)  # a length that the model knows
+        counts_of(self.lengths, 1, length, seed, what="letters")  # a length that the model knows
         trainable = TokenDenoiser(denoiser.network, denoiser.process)
         denoiser.network.requires_grad_(True)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,14 +102,14 @@ def generate_and_plan(
         n: samples to draw.
         inventory, policy: see `plan`.
         score: of an RDKit molecule; larger is better.
-        top: plan for this many of the best only; None: for all.
+        top: plan for this many of the best only; None: for all. Samples in several pieces are no targets.
         seed: of samples and plans.
         sampling: further arguments of ``model.sample``. planning: of `plan`.
         progress: show progress bars.
 
     Raises:
         TypeError: a model without such a ``sample``.
-        ValueError: no sample is a molecule; and what `plan` raises.
+        ValueError: no sample is a molecule in one piece, a score that is no finite number; and what `plan` raises.
     """
     if not callable(getattr(model, "sample", None)):
         raise TypeError(f"expected a model with .sample(n), got {type(model).__name__}")
@@ -130,19 +131,30 @@ def generate_and_plan(
             first[found] = number
     if not first:
         raise ValueError(f"none of the {len(smiles)} samples is a molecule: there is nothing to plan for")
-    scored = [(float(score(chem.parse(s))), s, number) for s, number in first.items()]
+    scored = [(_finite(score(chem.parse(s)), s), s, number) for s, number in first.items()]
     scored.sort(key=lambda entry: (-entry[0], entry[2]))
-    plans = plan([s for _, s, _ in scored[:top]], inventory, policy, seed=seed, progress=progress, **planning)
-    rows = []
-    for rank, (value, s, number) in enumerate(scored):
-        own = _of_plan(plans.plans[rank] if rank < len(plans) else None)
-        rows.append({"rank": rank + 1, "sample": number, "smiles": s, "score": value, **own})
+    whole = [s for _, s, _ in scored if "." not in s]
+    if not whole:
+        raise ValueError(f"all {len(scored)} different samples fall into several pieces: there is nothing to plan for")
+    plans = plan(whole[:top], inventory, policy, seed=seed, progress=progress, **planning)
+    planned = {own.target: own for own in plans.plans}
+    rows: list[dict[str, Any]] = []
+    for value, s, number in scored:
+        own = _of_plan(planned.get(s), "several pieces" if "." in s else "not planned for")
+        rows.append({"rank": len(rows) + 1, "sample": number, "smiles": s, "score": value, **own})
     return Candidates(tuple(rows), plans, len(smiles), invalid, duplicates, samples)
 
 
-def _of_plan(found: Plan | None) -> dict[str, Any]:
+def _finite(value: Any, smiles: str) -> float:
+    """The score as a number; refused where it is none."""
+    if not math.isfinite(value):
+        raise ValueError(f"the score of {smiles} is {value}: a score is a finite number")
+    return float(value)
+
+
+def _of_plan(found: Plan | None, why: str) -> dict[str, Any]:
     names = ("solved", "cost", "steps", "depth", "calls", "note")
     if found is None:
-        return {**dict.fromkeys(names), "note": "not planned for"}
+        return {**dict.fromkeys(names), "note": why}
     row = found.row()
     return {name: row[name] for name in names}

@@ -102,6 +102,18 @@ def test_a_single_bond_is_removed_and_the_longest_smiles_kept():
     assert chem.canonical(good.mol) == "CC"
 
 
+def test_a_scaffold_is_kept_by_correction():
+    # C=O with three carbons on its carbon, and a longer chain in another piece
+    bonds = [(0, 1, 2), (0, 2, 1), (0, 3, 1), (0, 4, 1), *((k, k + 1, 1) for k in range(5, 15))]
+    made = graph([6, 8, *[6] * 14], *bonds)
+    assert chem.canonical(chem.molecule_of(made).mol) == "C" * 11  # the longest string; C=O would become C-O
+    kept = chem.molecule_of(made, held=2)
+    assert chem.canonical(kept.mol) == "CC(C)=O" and kept.lowered == 1
+    assert chem.canonical(chem.correct(graph([6, 8, 6, 6, 6], *bonds[:4]), 2).mol).count("=") == 1
+    only = chem.correct(graph([8, 6], (0, 1, 3), charge=False), held=2)  # nothing else to lower
+    assert only.lowered == 1 and chem.canonical(only.mol) == "C=O"
+
+
 def test_the_longest_string_is_not_the_most_atoms():
     mol = chem.parse("[Na+].CCC")
     assert chem.canonical(chem.largest_fragment(mol)) == "[Na+]"  # five letters against three

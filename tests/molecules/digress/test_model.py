@@ -176,7 +176,7 @@ def test_properties_that_are_asked_for_are_what_samples_have():
         fitted.sample(2, condition={"mu": 1.0})
     with pytest.raises(ValueError, match="needs a condition"):
         fitted.sample(2, guidance_scale=2.0)
-    with pytest.raises(ValueError, match="one for each of 2 graphs"):
+    with pytest.raises(ValueError, match="one for each of 2 samples"):
         fitted.sample(2, condition={"oxygen": [1.0, 2.0, 0.0]})
     with pytest.raises(ValueError, match="no property 'oxygen'"):
         fitted.fit(from_smiles(["CC"], "CO", max_atoms=2), max_steps=1)

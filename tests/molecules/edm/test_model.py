@@ -63,7 +63,7 @@ def test_training_learns_and_samples_have_their_report(model):
     assert longer.history[-1]["loss"] < 0.85 * longer.history[0]["loss"]
     out = longer.sample(6, seed=0)
     assert len(out) == len(out.mols) == len(out.smiles) == 6
-    assert {"atom_stability_edm", "molecule_stability_edm", "valid_rdkit", "connected"} <= set(out.report)
+    assert {"atom_stability_edm", "molecule_stability_edm", "valid_rdkit", "connected_edm"} <= set(out.report)
     assert float(out.report["valid_rdkit"]) == sum(m is not None for m in out.mols) / 6
     assert out.info["network_calls"] == 21
     assert set(out.atoms.num_atoms.tolist()) <= {3, 4}
@@ -82,7 +82,7 @@ def test_real_geometries_are_read_back_as_their_molecules(model):
     assert out.smiles == ["O", "O=C=O", "N"]
     assert all(
         float(out.report[k]) == 1.0
-        for k in ("atom_stability_edm", "molecule_stability_edm", "valid_rdkit", "connected")
+        for k in ("atom_stability_edm", "molecule_stability_edm", "valid_rdkit", "connected_edm")
     )
     assert out.mols[0].GetNumAtoms() == 3 and out.mols[0].GetConformer().Is3D()
 

@@ -12,7 +12,9 @@ pytest.importorskip("rdkit")
 
 from scidiffuse.core.checkpoint import CheckpointError
 from scidiffuse.core.sample import sample
+from scidiffuse.core.samplers import S4
 from scidiffuse.core.steering import SVDD, FeynmanKac
+from scidiffuse.molecules.chem import parse
 from scidiffuse.molecules.data.graphs import Graphs
 from scidiffuse.molecules.data.smiles import from_smiles
 from scidiffuse.molecules.gdss import GDSS
@@ -149,6 +151,8 @@ def test_scaffolds_stay(model):
     bonds = torch.tensor([[0, 2, 0], [2, 0, 1], [0, 1, 0]], dtype=torch.uint8)
     assert torch.equal(out.graphs.A[:, :3, :3], bonds.expand(5, 3, 3))
     assert torch.equal(out.A, out.A.mT)
+    query = parse("C=CO")  # molecules have it, too, whatever their correction lowers
+    assert all(mol.HasSubstructMatch(query) for mol in out.mols)
     with pytest.raises(ValueError, match="no training graph has 6 nodes or more"):
         model.sample(2, steps=2, scaffold="CCCCC")
     with pytest.raises(ValueError, match="outside the vocabulary"):
@@ -207,6 +211,11 @@ def test_settings_out_of_range(settings, words):
         GDSSConfig(**settings)
 
 
+def test_a_sampler_of_the_core_has_its_own_settings(model):
+    with pytest.raises(ValueError, match=r"\['snr'\] are settings of 'pc' and 's4'"):
+        model.sample(2, sampler=S4(), steps=2, snr=0.1)
+
+
 def test_what_a_model_refuses(model, tmp_path):
     fresh, some = GDSS.for_dataset(molecules(), **TINY), molecules()
     empty = Graphs(some.A[:0], some.mask[:0], some.types[:0], some.vocabulary, "implicit")
@@ -224,6 +233,8 @@ def test_what_a_model_refuses(model, tmp_path):
         fresh.fit(empty, **FAST)
     with pytest.raises(TypeError, match="takes Graphs"):
         fresh.fit(SMILES, **FAST)
+    with pytest.raises(TypeError, match="GDSS takes Graphs .* got list"):
+        GDSS.for_dataset(SMILES)
     with pytest.raises(ValueError, match="not both"):
         fresh.fit(molecules(), epochs=1, max_steps=1)
     for n in (0, 2.0, True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -57,3 +58,16 @@ def test_what_is_refused():
     graphs = SimpleNamespace(sample=lambda n, seed: SimpleNamespace(smiles=None))
     with pytest.raises(TypeError, match="are no molecules"):
         sy.generate_and_plan(graphs, 3, inventory(), policy())
+    with pytest.raises(ValueError, match="the score of CCO is nan"):
+        sy.generate_and_plan(Parrot(), 6, inventory(), policy(), lambda m: math.nan if m.GetNumAtoms() == 3 else 1.0)
+
+
+def test_samples_in_pieces_are_no_targets_and_rows_keep_their_own_plans():
+    said = [f"{TARGET}.{TARGET}", "CCCCCC", TARGET, "NCCO"]
+    model = SimpleNamespace(sample=lambda n, seed: SimpleNamespace(smiles=said[:n]))
+    found = sy.generate_and_plan(model, 4, inventory(), policy(), chem.weight)
+    assert [(r["solved"], r["steps"]) for r in found.rows] == [(None, None), (True, 2), (False, None), (True, 0)]
+    assert found.rows[0]["note"] == "several pieces" and len(found.plans) == 3
+    broken = SimpleNamespace(sample=lambda n, seed: SimpleNamespace(smiles=["C.C"] * n))
+    with pytest.raises(ValueError, match="all 1 different samples fall into several pieces"):
+        sy.generate_and_plan(broken, 2, inventory(), policy())
