@@ -226,6 +226,7 @@ class DiGress(Generator):
 
         Raises:
             RuntimeError: not trained.
+            TypeError: no sampler of the core.
             ValueError: n < 1, steps < 1, counts of nodes or properties that the model does not know, a scaffold that
                 does not fit.
         """
@@ -242,6 +243,8 @@ class DiGress(Generator):
         given = {"nodes": mask} | ({} if told is None else {"y": told.repeat_interleave(walkers, 0)})
         shape = {"X": mask.shape} if self.typed else {}
         method = Ancestral() if sampler is None else sampler
+        if not isinstance(method, Sampler):
+            raise TypeError(f"sampler must be one of core.discrete, such as Ancestral(), got {sampler!r}")
         result = sample(
             denoiser,
             method,

@@ -113,6 +113,9 @@ class Features:
         Raises:
             TypeError: no Atoms.
             ValueError: none, single atoms, too many atoms, other elements.
+
+        Warns:
+            UserWarning: charged atoms, whose charge is not learned.
         """
         if not isinstance(atoms, Atoms):
             raise TypeError(
@@ -132,6 +135,13 @@ class Features:
         strange = sorted(set(atoms.elements) - set(self.elements))
         if strange:
             raise ValueError(f"the model knows the elements {list(self.elements)}, these molecules have {strange} too")
+        charged = int(atoms.charges.ne(0).any(1).sum())
+        if charged:
+            warnings.warn(
+                f"{charged} of {len(atoms)} molecules have charged atoms: these features know no charges, samples have "
+                "none. Leave them out where that matters: atoms[~atoms.charges.bool().any(1)]",
+                stacklevel=4,
+            )
         if "valence" in self.parts and atoms.bonds is None:
             unknown = sorted(set(self.numbers.tolist()) - set(VALENCES))
             if unknown:

@@ -243,6 +243,8 @@ def test_what_cannot_be(model, tmp_path):
         model.fit(["CCO"], max_steps=1)
     with pytest.raises(ValueError, match="no molecule"):
         model.sample(1, scaffold="C(")
+    with pytest.raises(TypeError, match=r"one of core.discrete, such as Ancestral\(\), got 'ancestral'"):
+        model.sample(2, sampler="ancestral")
     with pytest.raises(TypeError, match="steering must be"):
         model.sample(1, steering="qed")
     with pytest.raises(ValueError, match="epochs or max_steps"):

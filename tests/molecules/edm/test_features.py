@@ -83,6 +83,15 @@ def test_refusals_say_what_to_do():
         Features(("H", "C", "O", "Fe"), ("types", "valence"), (4.0, 10.0)).check(atoms, 3)
 
 
+def test_charges_are_not_learned_without_a_word():
+    charges = torch.zeros(2, 2, dtype=torch.int8)
+    charges[1, 0] = 1
+    numbers = torch.tensor([[6, 8], [7, 8]], dtype=torch.uint8)
+    atoms = Atoms(torch.rand(2, 2, 3), numbers, charges, torch.ones(2, 2, dtype=torch.bool))
+    with pytest.warns(UserWarning, match="1 of 2 molecules have charged atoms"):
+        Features(atoms.elements, ("types", "number"), (4.0, 10.0)).check(atoms, 2)
+
+
 def test_digests_tell_data_apart():
     atoms = molecules()
     moved = Atoms(atoms.positions + 1e-3, atoms.numbers, atoms.charges, atoms.mask)

@@ -14,6 +14,7 @@ from scidiffuse.core.sample import sample
 from scidiffuse.core.samplers import DDIM, DDPM
 from scidiffuse.molecules.edm.features import space_of
 from scidiffuse.molecules.edm.schedule import level, polynomial, times_of
+from scidiffuse.molecules.networks.dual_track import DualTrack
 from scidiffuse.molecules.networks.egnn import EGNN
 
 SD = {"x": 1.5, "h": 0.2}
@@ -70,32 +71,51 @@ def test_many_steps_reach_the_variance_of_the_data():
 
 
 @dataclass(frozen=True)
-class Turned:
-    """Noise whose positions are turned by q: what is drawn for x is a stream of 3 numbers an atom."""
+class Moved:
+    """Noise whose vectors of positions are turned by q, and whose atoms are permuted by p."""
 
     noise: SlotNoise
     q: torch.Tensor
+    p: list[int]
 
     def __call__(self, like, draw, role):
         z = self.noise(like, draw, role)
-        return (z.view(len(z), -1, 3) @ self.q.T).reshape(z.shape) if role.endswith("/x") else z
+        z = z.view(len(z), len(self.p), -1)[:, self.p]
+        return (z @ self.q.T if role.endswith("/x") else z).reshape(like.shape)
 
 
-def test_turned_noise_gives_the_turned_sample():
-    torch.manual_seed(0)
+def egnn():
     network = EGNN(4, hidden=16, layers=2).double()
     with torch.no_grad():
         for layer in network.layers:
             layer.shift[-1].weight.normal_()
+    return network
+
+
+def dual_track():
+    network = DualTrack(4, width=8, hidden=8, blocks=2, heads=2, outer=2, angle_step=0.5, dropout=0.0).double()
+    with torch.no_grad():
+        for block in network.blocks:
+            block.shift[-1].weight.normal_()
+    return network
+
+
+@pytest.mark.parametrize("network", [egnn, dual_track])
+def test_turned_and_permuted_noise_gives_the_turned_and_permuted_sample(network):
+    torch.manual_seed(0)
+    net = network()
     q, _ = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))
     mask = torch.arange(5) < torch.tensor([5, 3])[:, None]
-    runs = [
-        sample(
-            Denoiser(network, polynomial(20), "noise", label=level), DDPM(), times_of(polynomial(20), None),
+    p = [2, 0, 1, 3, 4]  # among atoms that both have
+
+    def draw(q, p):
+        return sample(
+            Denoiser(net, polynomial(20), "noise", label=level), DDPM(), times_of(polynomial(20), None),
             shape={"x": (2, 5, 3), "h": (2, 5, 4)}, space=space_of(mask), condition={"atoms": mask},
-            noise=lambda slots, turn=turn: Turned(SlotNoise(0, slots), turn), dtype=torch.float64,
-        ).x
-        for turn in (torch.eye(3, dtype=torch.float64), q)
-    ]  # fmt: skip
-    torch.testing.assert_close(runs[1]["x"], runs[0]["x"] @ q.T, rtol=1e-7, atol=1e-7)
-    torch.testing.assert_close(runs[1]["h"], runs[0]["h"], rtol=1e-7, atol=1e-7)
+            noise=lambda slots: Moved(SlotNoise(0, slots), q, p), dtype=torch.float64,
+        ).x  # fmt: skip
+
+    plain, other = draw(torch.eye(3, dtype=torch.float64), list(range(5))), draw(q, p)
+    torch.testing.assert_close(other["x"], plain["x"][:, p] @ q.T, rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(other["h"], plain["h"][:, p], rtol=1e-7, atol=1e-7)
+    assert float((plain["x"][0] - plain["x"][0, p]).abs().max()) > 0.1

@@ -233,7 +233,7 @@ def test_what_a_model_refuses(model, tmp_path):
         fresh.fit(empty, **FAST)
     with pytest.raises(TypeError, match="takes Graphs"):
         fresh.fit(SMILES, **FAST)
-    with pytest.raises(TypeError, match="GDSS takes Graphs .* got list"):
+    with pytest.raises(TypeError, match=r"GDSS takes Graphs .* got list"):
         GDSS.for_dataset(SMILES)
     with pytest.raises(ValueError, match="not both"):
         fresh.fit(molecules(), epochs=1, max_steps=1)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scipy.stats import chisquare
 
 pytest.importorskip("lightning")
 pytest.importorskip("rdkit")
@@ -61,6 +62,17 @@ def test_three_graphs_come_with_their_frequencies():
     for name, true in {"edge": 0.2, "path": 0.5, "triangle": 0.3}.items():
         assert share[name] == pytest.approx(true, abs=0.08), share  # of 400 samples, standard errors are below 0.025
     assert sum(share.values()) > 0.98
+
+
+def test_no_numbering_of_a_graph_is_likelier_than_another():
+    # one block of three nodes, a network with random weights: paths are equally often centred at each of them
+    graphs = graphs_of(*PATHS, TRIANGLE)
+    settings = {"layers": 1, "hidden": 16, "edge_hidden": 8, "heads": 2, "steps": 3, "noise": "uniform"}
+    model = PARD.for_dataset(graphs, "community_small", max_hops=0, **settings).fit(graphs, max_steps=1, seed=0)
+    A = model.sample(3000, seed=0).graphs.A[:, :3, :3]
+    centres = (A.sum(2) == 2)[A.sum((1, 2)) == 4].sum(0)  # of the paths
+    found = centres.double().numpy()
+    assert found.sum() > 600 and chisquare(found).pvalue > 1e-3, found
 
 
 def test_training_learns_and_samples_have_their_words(model):
