@@ -11,6 +11,7 @@ Samples are read by types alone: the likeliest.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
