@@ -17,13 +17,14 @@ from .options import (
     Reference,
     Train,
     Units,
+    flag,
     folder_of,
     given,
     known_of,
     read,
     strings_of,
 )
-from .results import adjacencies, kind_of_file, report, table_of
+from .results import kind_of_file, report, table_of
 
 if TYPE_CHECKING:
     from ...core.scores import Score
@@ -38,15 +39,19 @@ def evaluate(
     train: Train = None,
     reference: Reference = None,
     suite: Annotated[
-        Literal["basic", "moses", "guacamol", "gdss"], typer.Option(help="Of molecules: the scores of a paper.")
-    ] = "basic",
+        Literal["basic", "moses", "guacamol", "gdss", "drug"] | None,
+        typer.Option(help="Of SMILES: the scores of a paper; drug: mean QED, logP, SA, weight [default: basic]."),
+    ] = None,
     kernel: Annotated[
-        Literal["emd", "tv"], typer.Option(help="Of graphs: emd as GDSS, tv as SPECTRE and DiGress.")
-    ] = "emd",
+        Literal["emd", "tv"] | None,
+        typer.Option(help="Of graphs: emd as GDSS, tv as SPECTRE and DiGress [default: emd]."),
+    ] = None,
     planar: Annotated[bool, typer.Option("--planar", help="Of graphs: how many are planar and in one piece.")] = False,
     poses: Annotated[bool, typer.Option("--posebusters", help="Of geometries: PoseBusters' checks (slow).")] = False,
     strain: Annotated[bool, typer.Option("--strain", help="Of geometries: MMFF94 strain energy (slow).")] = False,
-    kmer: Annotated[int, typer.Option(min=1, help="Of sequences: length of the words that are compared.")] = 3,
+    kmer: Annotated[
+        int | None, typer.Option(min=1, help="Of sequences: length of the words that are compared [default: 3].")
+    ] = None,
     column: Column = None,
     limit: Limit = None,
     units: Units = None,
@@ -71,21 +76,22 @@ def evaluate(
     with told():
         folder = None if out is None else folder_of(out)
         kind = kind_of_file(samples)
-        flags = {"planar": planar or None, "poses": poses or None, "strain": strain or None}
-        _fits(kind, train=train, alphabet=alphabet, column=column, **flags)
+        flags = {"planar": planar, "poses": poses, "strain": strain, "allow_small": allow_small}
+        words = {"suite": suite, "kernel": kernel, "kmer": kmer, "column": column, "units": units, "alphabet": alphabet}
+        _fits(kind, **words, **{name: True for name, on in flags.items() if on})
         options: dict[str, Any] = {"errors": errors}
         facts: dict[str, Any] = {"samples": samples, "kind": kind, "train": train, "reference": reference}
         if kind == "smiles":
-            scores = _molecules(samples, train, reference, suite, column, limit, allow_small, seed, facts)
+            scores = _molecules(samples, train, reference, suite or "basic", column, limit, allow_small, seed, facts)
         elif kind == "graphs":
-            scores = _graphs(samples, train, reference, kernel, planar, limit, seed, options)
+            scores = _graphs(samples, train, reference, kernel or "emd", planar, limit, seed, options)
         elif kind == "atoms":
             scores = _geometries(
                 samples, train, reference, poses, strain, seed, options | given(limit=limit, units=units)
             )
         else:
             reading = options | given(limit=limit, alphabet=alphabet, column=column)
-            scores = _letters(samples, train, reference, kmer, seed, reading)
+            scores = _letters(samples, train, reference, kmer or 3, seed, reading)
         typer.echo(table_of(scores))
         if folder is not None:
             typer.echo(f"wrote {report(folder, scores, **facts)}")
@@ -96,17 +102,21 @@ def evaluate(
 def _fits(kind: str, **options: Any) -> None:
     """Refuse options that mean nothing for such a file."""
     homes = {
-        "train": ("smiles", "atoms", "graphs", "sequences"),
+        "suite": ("smiles",),
+        "allow_small": ("smiles",),
+        "kernel": ("graphs",),
         "planar": ("graphs",),
         "poses": ("atoms",),
         "strain": ("atoms",),
+        "units": ("atoms",),
+        "kmer": ("sequences",),
         "alphabet": ("sequences",),
         "column": ("smiles", "sequences"),
     }
     words = {"poses": "--posebusters"}
     for name in given(**options):
         if kind not in homes[name]:
-            raise ValueError(f"{words.get(name, '--' + name)} is not for a file of {kind}: leave it out")
+            raise ValueError(f"{words.get(name, flag(name))} is not for a file of {kind}: leave it out")
 
 
 def _molecules(
@@ -157,9 +167,8 @@ def _graphs(
         raise ValueError("graphs are scored by comparison: give --reference, a file or a named set")
     found = read(samples, "graphs", limit=limit, **options)
     held = read(reference, "graphs", **options)
-    known = None if train is None else adjacencies(read(train, "graphs", **options))
-    made = adjacencies(found)
-    return metrics.graph_vun(made, known, planar=planar) | metrics.graph_mmd(made, adjacencies(held), kernel, seed=seed)
+    known = None if train is None else read(train, "graphs", **options)
+    return metrics.graph_vun(found, known, planar=planar) | metrics.graph_mmd(found, held, kernel, seed=seed)
 
 
 def _geometries(
@@ -176,21 +185,22 @@ def _geometries(
     from ..data.extras import chem
 
     atoms = read(samples, "atoms", **options)
-    scores = metrics.stability(atoms.numbers.numpy(), atoms.positions.numpy(), atoms.mask.numpy(), seed=seed)
+    trained = None if train is None else strings_of(train)
+    held = None if reference is None else read(reference, "atoms", errors=options["errors"])
+    scores = metrics.stability(atoms, seed=seed)
     mols = _with_bonds(atoms)
     with_none = [None if m is None else canonical(chem().RemoveHs(m)) for m in mols]
     names = ["valid_rdkit"] + (["unique_all"] if any(with_none) else [])
-    names += ["novel", "valid_unique_novel"] if train is not None and any(with_none) else []
-    known: Any = None if train is None else known_of(train, with_none)
+    names += ["novel", "valid_unique_novel"] if trained is not None and any(with_none) else []
+    known: Any = None if trained is None else known_of(trained, with_none)
     scores |= metrics.evaluate(with_none, train=known, suite=names)
     if poses:
         scores |= metrics.posebusters(mols)
     if strain:
         found = metrics.strain(mols, seed=seed)
         scores[found.name] = found
-    if reference is not None:
-        held = read(reference, "atoms", errors=options["errors"])
-        real = metrics.stability(held.numbers.numpy(), held.positions.numpy(), held.mask.numpy(), seed=seed)
+    if held is not None:
+        real = metrics.stability(held, seed=seed)
         scores |= {f"{name}, reference": score for name, score in real.items()}
     return scores
 
@@ -250,7 +260,7 @@ def _pictures(
         from ..chem import canonical
 
         result = SimpleNamespace(smiles=[canonical(s) if s else None for s in strings_of(samples, **options)])
-        return pictures(result, folder, count, reference, scores)
+        return pictures(result, folder, count, None if reference is None else strings_of(reference), scores)
     if kind == "graphs":
         return pictures(SimpleNamespace(graphs=read(samples, "graphs", **options)), folder, count, None, scores)
     if kind == "atoms":

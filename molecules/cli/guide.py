@@ -38,7 +38,7 @@ from .options import (
     sampler_of,
     settings_of,
 )
-from .results import pictures, report, scores_of, table_of, write_samples
+from .results import known_beside, pictures, report, scores_of, table_of, write_samples
 from .sample import arguments, reading_of
 
 if TYPE_CHECKING:
@@ -149,10 +149,12 @@ def guide(
         if "steering" not in known:
             raise ValueError(f"{type(trained).__name__} cannot be steered: choose another system, or score its samples")
         steered = {"steering": steering} | ({"invalid": invalid} if "invalid" in known else {})
+        beside = known_beside(trained, train, reference, **reading_of(trained, errors, None))
         folder = folder_of(out)
         begin = time.perf_counter()
         result = trained.sample(n, **asked, **steered)
         seconds = time.perf_counter() - begin
+        written = write_samples(result, folder)
         many = (candidates if method == "svdd" else walkers) if best_of else 1
         plain = trained.sample(n * many, **asked)
 
@@ -163,11 +165,10 @@ def guide(
         if best_of:
             values[f"best of {many}"] = _best(values["unguided"], many)
         values["unguided"] = values["unguided"][:n]
-        scores = scores_of(result, train, reference, **reading_of(trained, errors, None))
+        scores = scores_of(result, beside)
         label = f"-{reward}" if minimise else reward
         scores |= {f"reward, {name}": _mean(name, label, v, invalid) for name, v in values.items()}
         typer.echo(table_of(scores))
-        written = write_samples(result, folder)
         facts = {
             "reward": label,
             "method": method,
@@ -191,7 +192,9 @@ def guide(
             written.append(draw_figure(figure, folder / "reward.png"))
         smiles = getattr(plain, "smiles", None)
         sets = {} if smiles is None else {"unguided": smiles[:n]}
-        written += pictures(result, folder, draw, reference, scores, label="guided", scaffold=scaffold, sets=sets)
+        written += pictures(
+            result, folder, draw, beside.reference, scores, label="guided", scaffold=scaffold, sets=sets
+        )
         for path in written:
             typer.echo(f"wrote {path}")
 
@@ -202,9 +205,9 @@ def _objects(result: Any) -> list[Any]:
         return list(result.mols)
     if hasattr(result, "sequences"):
         return list(result.sequences.strings())
-    from .results import adjacencies
+    from ..metrics.containers import as_matrices
 
-    return adjacencies(result.graphs)
+    return [(a != 0).astype(int) for a in as_matrices(result)]
 
 
 def _rewards(function: Callable[[Any], float], objects: list[Any], invalid: float) -> list[float]:

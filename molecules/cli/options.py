@@ -326,12 +326,12 @@ def strings_of(name: str, **options: Any) -> list[str]:
     return [s for s in found.to_smiles(errors="none") if s is not None]
 
 
-def known_of(train: str, samples: Sequence[str | None], **options: Any) -> list[str] | set[str]:
-    """Training molecules to compare samples with: without stereo marks where no sample has any, since everything would
-    be new otherwise."""
+def known_of(train: str | Sequence[str], samples: Sequence[str | None], **options: Any) -> list[str] | set[str]:
+    """Training molecules (a file, or their SMILES) to compare samples with: without stereo marks where no sample has
+    any, since everything would be new otherwise."""
     from ..chem import canonical
 
-    strings = strings_of(train, **options)
+    strings = strings_of(train, **options) if isinstance(train, str) else list(train)
     if any(mark in s for s in samples if s for mark in STEREO) or not any(m in s for s in strings for m in STEREO):
         return strings
     return {s for s in (canonical(text, stereo=False) for text in strings) if s is not None}

@@ -27,8 +27,23 @@ def plan(
     ] = None,
     limit: Annotated[int | None, typer.Option(help="As many reactions, from the beginning.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the reactions; default: the settings'.")] = None,
-    algorithm: Annotated[Literal["retro*", "pdvn"], typer.Option(help="Of the search.")] = "retro*",
-    values: Annotated[Path | None, typer.Option(help="Folder of value networks, of pdvn.")] = None,
+    pdvn_rounds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Rounds of PDVN after --fit-templates: routes to the products of the reactions teach the policy and "
+            "two value networks, to policy/ and values/.",
+        ),
+    ] = None,
+    pdvn_targets: Annotated[
+        int | None, typer.Option(min=1, help="As many products, from the beginning; default: all that must be made.")
+    ] = None,
+    algorithm: Annotated[
+        Literal["retro*", "pdvn"], typer.Option(help="Of the search; pdvn needs --values or --pdvn-rounds.")
+    ] = "retro*",
+    values: Annotated[
+        Path | None, typer.Option(help="Folder of value networks, of pdvn: the values/ of a run with --pdvn-rounds.")
+    ] = None,
     calls: Annotated[int, typer.Option(min=1, help="Most molecules that the policy is asked about, a target.")] = 100,
     depth: Annotated[int, typer.Option(min=1, help="Most reactions one after another.")] = 15,
     routes: Annotated[int, typer.Option(min=1, help="Most routes a target.")] = 5,
@@ -42,43 +57,63 @@ def plan(
     """Find routes of synthesis from what can be bought to the targets.
 
     The policy proposes single steps backwards by templates; the search strings them together. Without a trained
-    --policy it is learned from --fit-templates first (with 5,000 reactions a matter of minutes).
+    --policy it is learned from --fit-templates first (with 5,000 reactions a matter of minutes), and with --pdvn-rounds
+    from the routes that it finds to their products (a search a product and round).
 
     \b
       scidiffuse molecules plan "CC(=O)Nc1ccc(O)cc1" --fit-templates uspto50k_test \\
           --inventory stock.smi --out routes
+      scidiffuse molecules plan targets.smi --fit-templates mine.csv --pdvn-rounds 2 \\
+          --pdvn-targets 200 --algorithm pdvn --inventory stock.smi --out routes
+      scidiffuse molecules plan more.smi --policy routes/policy --values routes/values \\
+          --algorithm pdvn --inventory stock.smi --out more
     """
     with told():
         if (policy is None) == (fit_templates is None):
             raise ValueError("give one of --policy, a trained one, and --fit-templates, reactions to learn it from")
         if inventory is None and fit_templates is None:
             raise ValueError("--inventory is missing: a file of what can be bought")
-        if (algorithm == "pdvn") != (values is not None):
-            raise ValueError("--algorithm pdvn needs --values, its value networks, and only it does")
-        wanted = _targets(targets)
-        folder = folder_of(out)
+        if pdvn_rounds is not None and fit_templates is None:
+            raise ValueError("--pdvn-rounds learns from the products of reactions: give --fit-templates")
+        if pdvn_targets is not None and pdvn_rounds is None:
+            raise ValueError("--pdvn-targets is of --pdvn-rounds: give that, too, or leave it out")
+        if algorithm == "pdvn" and values is None and pdvn_rounds is None:
+            raise ValueError("--algorithm pdvn needs --values, its value networks, or --pdvn-rounds, which trains them")
+        if values is not None and (algorithm != "pdvn" or pdvn_rounds is not None):
+            raise ValueError(
+                "--values is of --algorithm pdvn, and not beside --pdvn-rounds, which trains some of its own"
+            )
         from ..synthesis import DualValues, Inventory, TemplatePolicy
         from ..synthesis import plan as search
 
+        wanted = _targets(targets)  # all that is given is read before anything is learned
+        possible = _possible(wanted, errors)
         reactions = None if fit_templates is None else _reactions(fit_templates, limit, errors)
-        if reactions is None:
-            steps = TemplatePolicy.load(policy)  # type: ignore[arg-type]
-        else:
-            steps = TemplatePolicy.for_dataset(reactions)
-            steps.fit(reactions, epochs=epochs, seed=seed, progress=progress)
-            typer.echo(f"{len(steps.templates or ())} templates of {len(reactions)} reactions", err=True)
-            typer.echo(f"wrote {steps.save(folder / 'policy')}")
         stock = (
             Inventory.from_reactions(reactions or []) if inventory is None else Inventory.read(inventory, errors=errors)
         )
         if make:
-            stock = stock.without(*wanted)
+            stock = stock.without(*possible)
+        taught = [] if pdvn_rounds is None else _products(reactions or [], stock, pdvn_targets)
+        networks = None if values is None else DualValues.load(values)
+        rounds: tuple[Any, ...] = ()
+        if reactions is None:
+            steps = TemplatePolicy.load(policy)  # type: ignore[arg-type]
+            folder = folder_of(out)
+        else:
+            folder = folder_of(out)
+            steps = TemplatePolicy.for_dataset(reactions)
+            steps.fit(reactions, epochs=epochs, seed=seed, progress=progress)
+            typer.echo(f"{len(steps.templates or ())} templates of {len(reactions)} reactions", err=True)
+            typer.echo(f"wrote {steps.save(folder / 'policy')}")
+        if pdvn_rounds is not None:
+            steps, networks, rounds = _trained(steps, taught, stock, pdvn_rounds, seed, folder, progress)
         found = search(
             wanted,
             stock,
             steps,
             algorithm,
-            values=None if values is None else DualValues.load(values),
+            values=networks if algorithm == "pdvn" else None,
             calls=calls,
             depth=depth,
             routes=routes,
@@ -90,9 +125,8 @@ def plan(
         scores = {"solved": found.solved}
         typer.echo(_lines(found.table()))
         typer.echo(table_of(scores))
-        report(
-            folder, scores, targets=targets, inventory=repr(stock), policy=repr(steps), algorithm=algorithm, seed=seed
-        )
+        facts = {"targets": targets, "inventory": repr(stock), "policy": repr(steps), "algorithm": algorithm}
+        report(folder, scores, **facts, seed=seed, pdvn_rounds=rounds)
         typer.echo(f"wrote {', '.join(sorted(p.name for p in folder.iterdir() if p.is_file()))} in {folder}")
 
 
@@ -107,6 +141,68 @@ def _targets(words: list[str]) -> list[str]:
         else:
             out.append(word)
     return out
+
+
+def _possible(wanted: list[str], errors: Any) -> list[str]:
+    """The targets that are molecules, canonical. Those that are left out are named by the search, not here.
+
+    Raises:
+        ValueError: a target that is no molecule, unless such are skipped; none that is one.
+    """
+    from ...core.problems import Problems
+    from ..synthesis.plan import _target
+
+    problems, out = Problems(errors, "the targets"), []
+    for index, text in enumerate(wanted):
+        with problems.at(f"target {index + 1}"):
+            out.append(_target(text))
+    if not out:
+        problems.done(0)
+    return out
+
+
+def _products(reactions: list[Any], stock: Any, most: int | None) -> list[str]:
+    """The first products of reactions that have to be made.
+
+    Raises:
+        ValueError: there is none.
+    """
+    products = list(dict.fromkeys(product for reaction in reactions for product in reaction.products))
+    out = [product for product in products if not stock.has(product)]
+    if not out:
+        raise ValueError(
+            f"--pdvn-rounds: all {len(products)} products of the reactions can be bought, so that there is nothing to "
+            "learn; give another --inventory"
+        )
+    return out[:most]
+
+
+def _trained(
+    policy: Any, targets: list[str], stock: Any, rounds: int, seed: int, folder: Path, progress: bool
+) -> tuple[Any, Any, tuple[Any, ...]]:
+    """Policy and values after some rounds of PDVN, written to policy/ and values/, and what the rounds did.
+
+    A round over fewer than 1,000 targets takes 30 epochs instead of 3, which would be a handful of steps.
+    """
+    from ..synthesis import DualValues, pdvn_train
+
+    preset = "small" if len(targets) < 1000 else "published"
+    made = pdvn_train(
+        policy,
+        DualValues(policy.config, seed),
+        targets,
+        stock,
+        rounds=rounds,
+        preset=preset,
+        seed=seed,
+        progress=progress,
+    )
+    for number, one in enumerate(made.rounds, start=1):
+        what = f"solved {one.solved.value:.3f} of {one.solved.n} products, {one.calls} calls of the policy"
+        typer.echo(f"round {number}: {what}", err=True)
+    made.save(folder)
+    typer.echo(f"wrote {folder / 'policy'} and {folder / 'values'}")
+    return made.policy, made.values, made.rounds
 
 
 def _reactions(name: str, limit: int | None, errors: Any) -> list[Any]:

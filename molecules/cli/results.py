@@ -7,6 +7,7 @@ how the interval was made; what is not a number is null.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,53 @@ from .options import FASTA, SDF, TABLES, XYZ, known_of, read, strings_of, suffix
 if TYPE_CHECKING:
     from ...core.scores import Score
 
-__all__ = ["adjacencies", "kind_of_file", "pictures", "report", "scores_of", "table_of", "write_samples"]
+__all__ = [
+    "Known",
+    "kind_of_file",
+    "known_beside",
+    "pictures",
+    "report",
+    "scores_of",
+    "table_of",
+    "write_samples",
+]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What samples are compared with: SMILES, `Graphs` that are no molecules, or the strings of sequences.
+
+    Attributes:
+        train, reference: those of --train and --reference, None where they are not given.
+    """
+
+    train: Any = None
+    reference: Any = None
+
+
+def known_beside(model: Any, train: str | None, reference: str | None, **reading: Any) -> Known:
+    """Read what the samples of a model will be compared with, before any is drawn.
+
+    Args:
+        model: trained. train, reference: files or named sets. reading: errors, and the alphabet of sequences.
+
+    Raises:
+        ValueError: data of another kind. FileNotFoundError: no such file.
+    """
+    from ..systems import kind_of
+
+    kind = kind_of(model)
+
+    def of(name: str | None) -> Any:
+        if name is None:
+            return None
+        if kind == "sequences":
+            return read(name, kind, **reading).strings()
+        if kind == "graphs" and getattr(getattr(model, "meaning", model), "hydrogens", None) is None:
+            return read(name, kind, **reading)
+        return strings_of(name, **reading)
+
+    return Known(of(train), of(reference))
 
 
 def table_of(scores: Mapping[str, Score]) -> str:
@@ -37,12 +84,6 @@ def report(folder: Path, scores: Mapping[str, Score], **facts: Any) -> Path:
     return write_json(
         facts | {"scores": {name: score.to_dict() for name, score in scores.items()}}, folder / "report.json"
     )
-
-
-def adjacencies(graphs: Any) -> list[Any]:
-    """0/1 matrices without absent nodes, as the metrics of graphs take them."""
-    masks = graphs.mask.numpy()
-    return [(a[m][:, m] > 0).astype(int) for a, m in zip(graphs.A.numpy(), masks, strict=True)]
 
 
 def kind_of_file(name: str) -> str:
@@ -69,12 +110,8 @@ def kind_of_file(name: str) -> str:
     raise ValueError(f"{name} is no file of molecules, graphs or sequences, nor a named set")
 
 
-def scores_of(result: Any, train: str | None, reference: str | None, **reading: Any) -> dict[str, Score]:
-    """The scores of samples of a model: its own report, uniqueness, novelty and what compares with a reference.
-
-    Raises:
-        ValueError: data of another kind.
-    """
+def scores_of(result: Any, known: Known) -> dict[str, Score]:
+    """The scores of samples of a model: its own report, uniqueness, novelty and what compares with a reference."""
     from .. import metrics
 
     scores = dict(getattr(result, "report", {}))
@@ -82,29 +119,25 @@ def scores_of(result: Any, train: str | None, reference: str | None, **reading: 
         strings = result.sequences.strings()
         different = len(set(strings))
         scores |= {s.name: s for s in (_share("unique_sequences", different, len(strings), "different sequences"),)}
-        if train is not None:
-            known = set(read(train, "sequences", **reading).strings())
-            new = sum(s not in known for s in set(strings))
-            text = f"different sequences not among the {len(known)} of training"
+        if known.train is not None:
+            before = set(known.train)
+            new = sum(s not in before for s in set(strings))
+            text = f"different sequences not among the {len(before)} of training"
             scores["novel_sequences"] = _share("novel_sequences", new, different, text)
-        if reference is not None:
-            held = read(reference, "sequences", **reading).strings()
-            found = metrics.kmer_pearson(strings, held, alphabet=result.sequences.alphabet)
+        if known.reference is not None:
+            found = metrics.kmer_pearson(strings, known.reference, alphabet=result.sequences.alphabet)
             scores[found.name] = found
         return scores
     if getattr(result, "smiles", None) is not None:
         names = [n for n in ("unique_all",) if n not in scores]
-        names += ["novel", "valid_unique_novel"] if train is not None else []
-        valid = any(s is not None for s in result.smiles)
-        if names and valid:
-            known_smiles = None if train is None else known_of(train, result.smiles, **reading)
-            scores |= metrics.evaluate(result.smiles, train=known_smiles, suite=names)  # type: ignore[arg-type]
+        names += ["novel", "valid_unique_novel"] if known.train is not None else []
+        if names and any(s is not None for s in result.smiles):
+            train: Any = None if known.train is None else known_of(known.train, result.smiles)
+            scores |= metrics.evaluate(result.smiles, train=train, suite=names)
     elif hasattr(result, "graphs"):
-        made = adjacencies(result.graphs)
-        known_graphs = None if train is None else adjacencies(read(train, "graphs", **reading))
-        scores |= metrics.graph_vun(made, known_graphs)
-        if reference is not None:
-            scores |= metrics.graph_mmd(made, adjacencies(read(reference, "graphs", **reading)))
+        scores |= metrics.graph_vun(result, known.train)
+        if known.reference is not None:
+            scores |= metrics.graph_mmd(result, known.reference)
     return scores
 
 
@@ -131,18 +164,18 @@ def pictures(
     result: Any,
     folder: Path,
     count: int,
-    reference: str | None,
+    reference: Sequence[Any] | None,
     scores: Mapping[str, Score],
     *,
     label: str = "samples",
     scaffold: str | None = None,
     sets: Mapping[str, Sequence[Any]] | None = None,
-    **reading: Any,
 ) -> list[Path]:
     """What there is to look at, the first `count` samples; nothing at 0.
 
     Args:
-        result: samples. folder: of the files. reference: drawn beside, of molecules. scores: MMDs among them are drawn.
+        result: samples. folder: of the files. reference: molecules, drawn beside molecules. scores: MMDs among them are
+            drawn.
         label: of the samples in legends. scaffold: marked in the drawings. sets: further molecules for the histograms.
     """
     from .. import plots
@@ -164,7 +197,7 @@ def pictures(
             written.append(_save(plots.molecule_grid(mols[:count], highlight=scaffold), folder / "molecules.png"))
             together: dict[str, Sequence[Any]] = {label: mols} | dict(sets or {})
             if reference is not None:
-                together["reference"] = strings_of(reference, **reading)[:5000]
+                together["reference"] = list(reference[:5000])
             written.append(draw(plots.property_histograms(together), folder / "properties.png"))
     elif hasattr(result, "graphs") and len(result.graphs):
         written.append(draw(plots.graph_drawings(result.graphs, min(count, 16)), folder / "graphs.png"))

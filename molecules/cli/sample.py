@@ -37,7 +37,7 @@ from .options import (
     settings_of,
     taken,
 )
-from .results import pictures, report, scores_of, table_of, write_samples
+from .results import known_beside, pictures, report, scores_of, table_of, write_samples
 
 __all__ = ["arguments", "reading_of", "sample"]
 
@@ -99,7 +99,6 @@ def sample(
         if n < 1:
             raise ValueError(f"-n must be at least 1, got {n}")
         trained = load(model)
-        folder = folder_of(out)
         asked = arguments(
             trained,
             settings_of(settings),
@@ -112,13 +111,14 @@ def sample(
             seed=seed,
             progress=progress,
         )
-        reading = reading_of(trained, errors, alphabet)
+        known = known_beside(trained, train, reference, **reading_of(trained, errors, alphabet))
+        folder = folder_of(out)
         begin = time.perf_counter()
         result = trained.sample(n, **asked)
         seconds = time.perf_counter() - begin
-        scores = scores_of(result, train, reference, **reading)
-        typer.echo(table_of(scores) if scores else "no scores of these samples: give --train or --reference")
         written = write_samples(result, folder)
+        scores = scores_of(result, known)
+        typer.echo(table_of(scores) if scores else "no scores of these samples: give --train or --reference")
         written.append(
             report(
                 folder,
@@ -133,7 +133,7 @@ def sample(
             )
         )
         label = type(trained).__name__
-        written += pictures(result, folder, draw, reference, scores, label=label, scaffold=scaffold, **reading)
+        written += pictures(result, folder, draw, known.reference, scores, label=label, scaffold=scaffold)
         _tell(written)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import time
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,6 +31,7 @@ from .options import (
     Units,
     Unknown,
     Vocabulary,
+    flag,
     folder_of,
     given,
     policy_of,
@@ -131,9 +134,11 @@ def train(
             )
             parts = _parts(everything, kind, split, shares, seed)
             model = _untrained(cls, system, everything, preset, settings_of(settings))
-            if split != "none":
-                for name, part in parts.items():
+
+            def write_parts() -> None:
+                for name, part in parts.items() if split != "none" else ():
                     _write_part(part, kind, folder / "data", name)
+
             model.fit(
                 parts["train"],
                 **given(
@@ -148,7 +153,7 @@ def train(
                 out=folder,
                 resume=resume,
                 progress=progress,
-                callbacks=at.callbacks(),
+                callbacks=[*at.callbacks(), *_at_the_start(write_parts)],
                 **hardware(devices, num_nodes, strategy, accelerator, precision),
             )
         from ...core import checkpoint
@@ -173,6 +178,16 @@ def train(
         typer.echo(f"{done}; the model is in {where}")
 
 
+def _at_the_start(action: Callable[[], None]) -> list[Any]:
+    """Callbacks that do something once a training has begun, in one process: `fit` has refused what it refuses before,
+    and what is in the folder of another training stays as it is."""
+    try:
+        from lightning.pytorch.callbacks import LambdaCallback
+    except ImportError:  # `fit` says so
+        return []
+    return [LambdaCallback(on_train_start=lambda trainer, _: action() if trainer.is_global_zero else None)]
+
+
 def _untrained(cls: Any, name: str, data: Any, preset: str | None, changes: dict[str, Any]) -> Any:
     """A model for the data, with the preset and the single settings.
 
@@ -182,7 +197,14 @@ def _untrained(cls: Any, name: str, data: Any, preset: str | None, changes: dict
     model = cls.for_dataset(data, preset)
     known = sorted(f.name for f in fields(model.config))
     if strange := [key for key in changes if key not in known]:
-        raise ValueError(f"--set {strange[0]}: {name} has no such setting; it has {', '.join(known)}")
+        own = inspect.signature(train).parameters
+        if strange[0] in own:
+            raise ValueError(f"{flag(strange[0])} is an option of its own: give it there, not by --set")
+        more = ", ".join(flag(key) for key in known if key in own)
+        raise ValueError(
+            f"--set {strange[0]}: {name} has no such setting; it has {', '.join(k for k in known if k not in own)}"
+            + (f"; options of their own are {more}" if more else "")
+        )
     return cls.for_dataset(data, preset, **changes) if changes else model
 
 

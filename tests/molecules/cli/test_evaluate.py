@@ -24,6 +24,17 @@ def test_shares_of_a_file_of_smiles_by_hand(tmp_path, call):
     assert "novel" not in call("evaluate", tmp_path / "s.smi")  # without --train the basic suite leaves it out
 
 
+def test_means_of_properties(tmp_path, call):
+    (tmp_path / "s.smi").write_text("CCO\nC1CC\nCCC\n")
+    text = call("evaluate", tmp_path / "s.smi", "--suite", "drug", "--out", tmp_path / "e")
+    scores = json.loads((tmp_path / "e" / "report.json").read_text())["scores"]
+    assert set(scores) == {"valid_rdkit", "mean_qed", "mean_logp", "mean_sa", "mean_weight"}
+    assert (scores["mean_weight"]["n"], scores["mean_weight"]["left_out"]) == (2, 1) and "g/mol" in text
+    assert scores["mean_weight"]["value"] == pytest.approx(
+        np.mean([mo.chem.weight(mo.chem.parse(s)) for s in ("CCO", "CCC")])
+    )
+
+
 def test_graphs_against_themselves_have_no_distance(tmp_path, call):
     some = mo.load("community_small")[:6]
     path = some.save(tmp_path / "g.npz")
@@ -80,6 +91,14 @@ def test_sequences_by_hand(tmp_path, call):
         (["s.smi", "--alphabet", "dna"], "--alphabet is not for a file of smiles"),
         (["g.npz"], "graphs are scored by comparison: give --reference"),
         (["s.smi", "--planar"], "--planar is not for a file of smiles"),
+        (["s.smi", "--kmer", 5], "--kmer is not for a file of smiles"),
+        (["s.smi", "--kernel", "emd"], "--kernel is not for a file of smiles"),
+        (["s.smi", "--units", "bohr"], "--units is not for a file of smiles"),
+        (["w.xyz", "--suite", "basic"], "--suite is not for a file of atoms"),
+        (["w.xyz", "--kmer", 5], "--kmer is not for a file of atoms"),
+        (["w.xyz", "--kernel", "tv"], "--kernel is not for a file of atoms"),
+        (["w.xyz", "--allow-small"], "--allow-small is not for a file of atoms"),
+        (["g.npz", "--suite", "moses"], "--suite is not for a file of graphs"),
         (["s.smi", "--train", "bad.smi"], "none of the 1 training molecules can be read"),
         (["bad.smi"], "none of the 1 molecules is valid"),
     ],
@@ -88,6 +107,7 @@ def test_bad_input_ends_with_one_line(words, says, tmp_path, call, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s.smi").write_text("CCO\n")
     (tmp_path / "bad.smi").write_text("C1CC\n")
+    (tmp_path / "w.xyz").write_text("3\nwater\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n")
     mo.load("community_small")[:2].save(tmp_path / "g.npz")
     text = call("evaluate", *words, code=2)
     lines = text.strip().splitlines()

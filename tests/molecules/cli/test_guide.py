@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import wraps
 
 import pytest
 
@@ -72,3 +73,31 @@ def test_svdd_has_more_of_the_reward_on_the_same_seeds(quick, tmp_path, call):
 def test_bad_input_is_one_line(words, says, quick, tmp_path, call):
     text = call("guide", *words[:1], *quick, "-n", 2, *words[1:], "--out", tmp_path / "x", code=2)
     assert says in text and text.startswith("error: ") and text.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--train", "--reference"])
+def test_what_is_compared_with_is_read_before_anything_is_drawn(option, quick, tmp_path, call, monkeypatch):
+    @wraps(mo.GDSS.sample)
+    def never(*_, **__):
+        raise AssertionError("this was to be refused before")
+
+    monkeypatch.setattr(mo.GDSS, "sample", never)
+    text = call("guide", "qed", *quick, "-n", 3, option, "nowhere.smi", "--out", tmp_path / "x", code=2)
+    assert "no file nowhere.smi" in text and not (tmp_path / "x").exists()
+
+
+def test_samples_are_written_before_they_are_scored(quick, tmp_path, call, monkeypatch):
+    calls = []
+
+    @wraps(mo.GDSS.sample)
+    def once(self, *args, **options):
+        calls.append(options)
+        if "steering" not in options:
+            raise ValueError("no unguided samples")
+        return real(self, *args, **options)
+
+    real = mo.GDSS.sample
+    monkeypatch.setattr(mo.GDSS, "sample", once)
+    words = [*quick, "-n", 3, "--candidates", 2, "--out", tmp_path]
+    assert "no unguided samples" in call("guide", "weight", *words, code=2)
+    assert len(calls) == 2 and {p.name for p in tmp_path.iterdir()} == {"samples.smi", "samples.npz"}

@@ -72,3 +72,54 @@ def test_bad_input_is_one_line(words, says, world, call, monkeypatch):
     monkeypatch.chdir(world)
     text = call("plan", *words, "--out", world / "x", "--no-progress", code=2)
     assert says in text and text.startswith("error: ") and text.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["XX"], "target 1"),
+        (["XX", "--errors", "skip"], "the targets: nothing is left, 1 bad: target 1"),
+        ([TARGET, "CC.CC"], "target 2"),
+        ([TARGET, "--inventory", "none.smi"], "no file none.smi"),
+        ([TARGET, "--algorithm", "pdvn", "--values", "none"], "none"),
+        ([TARGET, "--values", "none"], "--values is of --algorithm pdvn"),
+        ([TARGET, "--pdvn-targets", 3], "--pdvn-targets is of --pdvn-rounds"),
+        ([TARGET, "--pdvn-rounds", 1, "--inventory", "all.smi"], "all 2 products of the reactions can be bought"),
+    ],
+)
+def test_what_cannot_be_is_told_before_a_policy_is_trained(words, says, world, call, monkeypatch):
+    from scidiffuse.molecules.synthesis import TemplatePolicy
+
+    def never(*_, **__):
+        raise AssertionError("this was to be refused before")
+
+    monkeypatch.setattr(TemplatePolicy, "fit", never)
+    monkeypatch.chdir(world)
+    (world / "all.smi").write_text("CCCNC(=O)CC\nCCNC(=O)CCC\n")
+    text = call("plan", *words, "--fit-templates", "reactions.csv", "--out", "x", "--no-progress", code=2)
+    assert says in text and text.startswith("error: ") and not (world / "x").exists()
+
+
+def test_targets_that_are_no_molecules_are_left_out_where_it_is_asked(world, call):
+    words = ["--fit-templates", world / "reactions.csv", "--inventory", world / "stock.smi", "--no-progress"]
+    text = call("plan", TARGET, "XX", *words, "--epochs", 1, "--make", "--errors", "skip", "--out", world / "out")
+    assert "the targets: left out 1 of 2: target 2" in text
+    assert len(json.loads((world / "out" / "routes.json").read_text())["plans"]) == 1
+
+
+def test_rounds_of_pdvn_give_the_values_that_its_search_needs(world, call):
+    (world / "stock.smi").write_text("CCC(=O)O\nCCN\nCCCN\nCCCC(=O)O\n")
+    stock = ["--inventory", world / "stock.smi", "--no-progress", "--algorithm", "pdvn"]
+    words = ["--fit-templates", world / "reactions.csv", "--epochs", 3, "--pdvn-rounds", 2, "--pdvn-targets", 1]
+    text = call("plan", TARGET, *stock, *words, "--out", world / "out")
+    assert "round 1: solved 1.000 of 1 products" in text and "round 2: solved" in text
+    report = json.loads((world / "out" / "report.json").read_text())
+    assert set(report["pdvn_rounds"][1]["losses"]) == {"policy", "syn", "cost"}
+    first = json.loads((world / "out" / "routes.json").read_text())["plans"][0]
+    assert first["solved"] and first["info"]["algorithm"] == "pdvn"
+    models = ["--policy", world / "out" / "policy", "--values", world / "out" / "values"]
+    call("plan", TARGET, *stock, *models, "--out", world / "again")
+    again = json.loads((world / "again" / "routes.json").read_text())["plans"][0]
+    assert again["routes"] == first["routes"]
+    text = call("plan", TARGET, *stock, *models, "--pdvn-rounds", 1, "--out", world / "again", code=2)
+    assert "--pdvn-rounds learns from the products of reactions: give --fit-templates" in text

@@ -87,3 +87,32 @@ def test_models_and_folders_that_are_none_are_told(data, tmp_path, call):
     assert "error: " in call("sample", "--model", tmp_path / "none", "--out", tmp_path / "x", code=2)
     text = call("sample", "--out", tmp_path / "samples.smi", code=2)
     assert "give a folder" in text or "no trained model" in text
+
+
+def never(*_, **__):
+    raise AssertionError("this was to be refused before")
+
+
+@pytest.mark.parametrize("option", ["--train", "--reference"])
+def test_what_is_compared_with_is_read_before_anything_is_drawn(option, quick, tmp_path, call, monkeypatch):
+    monkeypatch.setattr(mo.GDSS, "sample", never)
+    text = call("sample", *quick, "-n", 3, option, "nowhere.smi", "--out", tmp_path / "x", code=2)
+    assert "no file nowhere.smi" in text and not (tmp_path / "x").exists()
+
+
+def test_samples_are_written_before_they_are_scored(data, quick, tmp_path, call, monkeypatch):
+    def fails(*_, **__):
+        raise ValueError("no score")
+
+    monkeypatch.setattr(mo.metrics, "evaluate", fails)
+    assert "error: no score" in call("sample", *quick, "-n", 3, "--train", data, "--out", tmp_path, code=2)
+    assert {p.name for p in tmp_path.iterdir()} == {"samples.smi", "samples.npz"}
+
+
+def test_other_graphs_are_compared_with_graphs(tmp_path, call, tiny):
+    path = mo.load("community_small")[:6].save(tmp_path / "graphs.npz")
+    call("train", "gdss", path, "--out", tmp_path / "run", *tiny, "--max-steps", 1)
+    words = ["--model", tmp_path / "run", "--sampler", "s4", "--steps", 2, "--draw", 0, "--no-progress"]
+    call("sample", *words, "-n", 3, "--train", path, "--out", tmp_path / "s")
+    scores = json.loads((tmp_path / "s" / "report.json").read_text())["scores"]
+    assert {"graphs_connected", "graphs_unique", "graphs_novel"} == set(scores)

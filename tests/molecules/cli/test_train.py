@@ -67,3 +67,27 @@ def test_equal_sequences_stay_in_one_part():
     sets = [set(part.strings()) for part in parts.values()]
     assert sum(map(len, parts.values())) == 48 and len(sets) == 3
     assert sum(map(len, sets)) == len(set.union(*sets)) == 16
+
+
+def test_the_parts_of_another_training_stay_as_they_are(data, tmp_path, call, tiny):
+    words = ["train", "gdss", data, *tiny, "--split", "random", "--shares", "0.5,0.25,0.25", "--max-steps", 1]
+    text = call(*words, "--lr", -1, "--out", tmp_path / "a", code=2)
+    assert "lr must be positive" in text and not (tmp_path / "a" / "data").exists()
+    call(*words, "--out", tmp_path / "a")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "a" / "data").iterdir()}
+    assert set(before) == {"train.smi", "val.smi", "test.smi"}
+    assert "holds a training already" in call(*words, "--seed", 1, "--out", tmp_path / "a", code=2)
+    assert "on other data" in call(*words, "--seed", 1, "--resume", "--out", tmp_path / "a", code=2)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "a" / "data").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("width=3", "; options of their own are --batch-size, --epochs"),
+        ("max_steps=3", "error: --max-steps is an option of its own: give it there, not by --set"),
+    ],
+)
+def test_settings_with_an_option_of_their_own_are_told_by_it(setting, says, data, tmp_path, call):
+    text = call("train", "gdss", data, "--set", setting, "--out", tmp_path, "--no-progress", code=2)
+    assert says in text and "--batch-size" not in text.split(";")[0]
