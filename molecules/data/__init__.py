@@ -7,9 +7,10 @@ on which everything that models or scores works; and the way back to those forma
 - containers: ``graphs``, ``atoms``, ``sequences``; ``vocabulary`` (atom types with charges)
 - molecules: ``standardise`` (the policy), ``molecules`` (graphs of molecules and back), ``splits`` (keys, scaffolds)
 - formats: ``smiles`` (tables, MOSES, GuacaMol), ``sdf``, ``xyz``, ``qm9``, ``geom``, ``reactions`` (USPTO),
-  ``tudataset``, ``interchange`` (networkx, PyG, adjacencies), ``pickles`` (SPECTRE, GDSS; never run); ``msgpack`` below
+  ``tudataset``, ``interchange`` (networkx, adjacencies), ``pyg``, ``pickles`` (SPECTRE, GDSS; never run); below them
+  ``tables`` (columns of text) and ``msgpack``
 - sets: ``generators`` (the graph sets of the papers, regenerated), ``named`` (:func:`load`: all, by name or path)
-- ``problems`` (refuse, or skip and name), ``files``, ``extras``
+- ``files`` (opening, replacing at once), ``extras`` (what pip installs); refuse, or skip and name: ``core.problems``
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ from .atoms import Atoms
 from .generators import community_small, ego_graphs, ego_small, grid, planar, sbm
 from .geom import read_geom
 from .graphs import Graphs
-from .interchange import from_adjacency, from_networkx, from_pyg, read_adjacency, read_pyg
+from .interchange import from_adjacency, from_networkx, read_adjacency
 from .molecules import from_mols
 from .named import NAMED, load, read
 from .pickles import read_networkx_pickle, read_planetoid_graph, read_spectre
+from .pyg import from_pyg, read_pyg
 from .qm9 import qm9_atoms, qm9_graphs, qm9_table, read_qm9_raw
 from .reactions import Reaction, read_reactions
 from .sdf import read_sdf, read_sdf_graphs, write_sdf
 from .sequences import Sequences, from_strings, read_fasta, read_sequence_table, write_fasta
 from .smiles import from_smiles, read_guacamol, read_moses, read_smiles, read_smiles_table
-from .splits import Split, check_leak, duplicates, keys, random_split, scaffold_split, scaffolds
+from .splits import Split, check_leak, duplicates, keys, murcko_scaffolds, random_split, scaffold_split
 from .standardise import ChangedMolecules, Report, Standardise
 from .tudataset import read_tudataset
 from .vocabulary import parse_vocabulary
@@ -61,6 +63,7 @@ __all__ = [
     "grid",
     "keys",
     "load",
+    "murcko_scaffolds",
     "parse_vocabulary",
     "planar",
     "qm9_atoms",
@@ -88,7 +91,6 @@ __all__ = [
     "read_xyz",
     "sbm",
     "scaffold_split",
-    "scaffolds",
     "write_fasta",
     "write_sdf",
     "write_xyz",

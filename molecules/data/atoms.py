@@ -28,8 +28,8 @@ from torch import Tensor
 from ...core.problems import Errors, Problems
 from .extras import chem, quiet, rdkit
 from .files import load_arrays, save_arrays
-from .graphs import chosen
-from .molecules import _arrays, build
+from .graphs import check_lengths, chosen, packed_ids, unpacked_ids
+from .molecules import _arrays, build, check_mol
 from .vocabulary import sort_types
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ def converted(positions: np.ndarray, units: Units | None) -> np.ndarray:
     """
     if units not in (None, "angstrom", "bohr"):
         raise ValueError(f"units must be 'angstrom', 'bohr' or None (Å, checked), got {units!r}")
+    if not np.isfinite(positions).all():
+        raise ValueError("coordinates that are not finite")
     if units == "bohr":
         positions = positions * BOHR
     if units != "angstrom":
@@ -132,9 +134,7 @@ class Atoms:
                 (self.bonds != self.bonds.transpose(1, 2)).flatten(1).any(1), "has bonds that are not symmetric"
             )
             self._refuse((self.bonds.ne(0).any(2) & ~mask).any(1), "has a bond at an absent atom")
-        for name, value in {"ids": self.ids, "smiles": self.smiles, **self.properties}.items():
-            if value is not None and len(value) != len(mask):
-                raise ValueError(f"{name}: expected one entry for each of {len(mask)} molecules, got {len(value)}")
+        check_lengths(len(mask), "molecules", {"ids": self.ids, "smiles": self.smiles, **self.properties})
 
     def _refuse(self, bad: Tensor, what: str) -> None:
         rows = bad.nonzero().flatten().tolist()
@@ -225,9 +225,13 @@ class Atoms:
         return out
 
     def save(self, path: str | Path) -> Path:
-        """Write an ``.npz``, whole or not at all; :meth:`load` reads it back."""
+        """Write an ``.npz``, whole or not at all; :meth:`load` reads it back.
+
+        Raises:
+            ValueError: another suffix. TypeError: ids that are no numbers, text or None.
+        """
         arrays = {k: getattr(self, k).numpy() for k in _TENSORS if getattr(self, k) is not None}
-        arrays["ids"] = np.asarray(self.ids)
+        arrays |= packed_ids(self.ids)
         if self.smiles is not None:
             arrays["smiles"] = np.asarray(self.smiles)
         arrays |= {f"property/{k}": v.numpy() for k, v in self.properties.items()}
@@ -242,9 +246,25 @@ class Atoms:
         """
         arrays = load_arrays(path, _KIND)
         parts: dict[str, Any] = {k: torch.from_numpy(v) for k, v in arrays.items() if k in _TENSORS}
-        parts |= {k: tuple(arrays[k].tolist()) for k in ("ids", "smiles") if k in arrays}
+        parts["ids"] = unpacked_ids(arrays)
+        if "smiles" in arrays:
+            parts["smiles"] = tuple(arrays["smiles"].tolist())
         named = {k.removeprefix("property/"): torch.from_numpy(v) for k, v in arrays.items() if "/" in k}
         return cls(**parts, properties=named)
+
+    def to_pyg(self) -> list[Any]:
+        """``torch_geometric.data.Data`` objects; see :func:`.pyg.atoms_to_pyg`."""
+        from .pyg import atoms_to_pyg
+
+        return atoms_to_pyg(self)
+
+    @classmethod
+    def from_pyg(cls, data: Iterable[Any], **more: Any) -> Atoms:
+        """Atoms of ``torch_geometric.data.Data``; see :func:`.pyg.atoms_from_pyg` for ``bonds, properties, units,
+        errors``."""
+        from .pyg import atoms_from_pyg
+
+        return atoms_from_pyg(data, **more)
 
     def to_sdf(self, path: str | Path) -> Path:
         """Write an SDF (``.gz`` by the name) with the bonds there are; see :func:`.sdf.write_sdf`."""
@@ -276,14 +296,17 @@ class Atoms:
             units: None checks that they are Å. errors: ``"skip"`` leaves bad ones out. source: for the messages.
 
         Raises:
-            ValueError: no conformer, a flat drawing, distances that are not in Å, bonds without an order, hydrogens of
-                which only some are atoms.
+            ValueError: no molecule, no conformer, a flat drawing, distances that are not in Å, bonds without an order,
+                hydrogens of which only some are atoms, or not one id and property a molecule.
         """
+        mols = list(mols)
+        check_lengths(len(mols), "molecules", {"ids": ids, **(properties or {})})
         problems = Problems(errors, source)
         found, rows, smiles = [], [], []
         with quiet():
             for row, mol in enumerate(mols):
                 with problems.at(f"molecule {row if ids is None else ids[row]!r}"):
+                    check_mol(mol)
                     if mol.GetNumConformers() == 0:
                         raise ValueError("a molecule without coordinates")
                     conformer = mol.GetConformer()

@@ -13,7 +13,17 @@ import numpy as np
 
 from ...core.files import existing, replacing
 
-__all__ = ["load_arrays", "read_lines", "read_text", "save_arrays", "write_text"]
+__all__ = ["check_limit", "load_arrays", "read_lines", "read_text", "save_arrays", "write_text"]
+
+
+def check_limit(limit: int | None) -> None:
+    """Refuse a ``limit`` of entries that takes none.
+
+    Raises:
+        ValueError: below 1.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit is how many are read from the beginning, at least 1 (None: all), got {limit}")
 
 
 def read_lines(path: str | Path) -> Iterator[str]:

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +28,16 @@ from ...core.files import existing
 from ...core.problems import Errors, Problems
 from .atoms import Atoms, converted, stack_atoms
 from .extras import chem
-from .files import read_text
+from .files import check_limit, read_text
 from .molecules import _arrays
 from .msgpack import values
 from .pickles import RDKIT, restricted
+from .vocabulary import atomic_numbers
 
 __all__ = ["read_geom"]
 
 _Part = tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray | None]
+_Entries = Iterator[tuple[Any, Callable[[], Any]]]  # the SMILES, and what reads the conformers
 
 
 def read_geom(
@@ -50,7 +54,7 @@ def read_geom(
         path: the ``.msgpack`` (``.gz``), the ``summary_*.json`` of an ``rdkit_folder``, or one ``.pickle``.
         conformers: how many a molecule at most, by falling Boltzmann weight.
         limit: molecules from the beginning. allow_pickle: for the second layout; refused by default.
-        errors: ``"skip"`` leaves bad molecules out and names them.
+        errors: ``"skip"`` leaves bad molecules out and names them; a molecule is left out with all its conformers.
 
     Returns:
         one entry a conformer; ids are ``"<SMILES>#<rank>"``; properties ``boltzmannweight`` and ``totalenergy``
@@ -58,9 +62,11 @@ def read_geom(
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a pickle without ``allow_pickle``, another content, distances that are not in Å, or nothing left.
+        ValueError: a pickle without ``allow_pickle``, a damaged file, another content, a pickle of the folder that is
+            not there, an atom that is no element, distances that are not in Å, or nothing left.
     """
     path = existing(path)
+    check_limit(limit)
     if conformers < 1:
         raise ValueError(f"conformers is the number taken of each molecule, at least 1, got {conformers}")
     if path.name.endswith((".msgpack", ".msgpack.gz")):
@@ -68,52 +74,91 @@ def read_geom(
     elif path.suffix == ".json":
         entries = _folder(path, allow_pickle)
     elif path.suffix in (".pickle", ".pkl"):
-        entries = iter([_pickled(path, allow_pickle)])
+        single, entry = _pickled(path, allow_pickle)
+        entries = iter([(single, partial(_same, entry))])
     else:
         raise ValueError(f"{path.name}: expected a .msgpack, a summary_*.json or a .pickle of GEOM")
     problems = Problems(errors, path.name)
     parts: list[_Part] = []
     ids, smiles, weights, energies = [], [], [], []
-    for count, (name, entry) in enumerate(entries):
+    for count, (name, entry_of) in enumerate(entries):
         if limit is not None and count >= limit:
             break
         with problems.at(f"molecule {name!r}"):
-            found = entry.get("conformers") if isinstance(entry, dict) else None
-            if not isinstance(found, list) or not found:
-                raise ValueError("no conformers")
-            ranked = sorted(found, key=lambda c: -float(c.get("boltzmannweight", 0.0)))[:conformers]
-            mine = [_part(c) for c in ranked]
-            for rank, (part, conformer) in enumerate(zip(mine, ranked, strict=True)):
-                parts.append(part)
-                ids.append(f"{name}#{rank}")
-                smiles.append(name)
-                weights.append(float(conformer.get("boltzmannweight", np.nan)))
-                energies.append(float(conformer.get("totalenergy", np.nan)))
+            if not isinstance(name, str):
+                raise ValueError(f"expected the SMILES as text, got {type(name).__name__}")
+            ranked = _ranked(entry_of())[:conformers]
+            mine = [_part(conformer) for _, _, conformer in ranked]  # all of it is read before any of it is kept
+            parts += mine
+            ids += [f"{name}#{rank}" for rank in range(len(mine))]
+            smiles += [name] * len(mine)
+            weights += [weight for weight, _, _ in ranked]
+            energies += [energy for _, energy, _ in ranked]
     problems.done(len(parts))
     numbers = {"boltzmannweight": np.array(weights), "totalenergy": np.array(energies)}
     return stack_atoms(parts, ids=tuple(ids), smiles=tuple(smiles), properties=numbers)
 
 
-def _crude(path: Path) -> Iterator[tuple[str, Any]]:
+def _ranked(entry: Any) -> list[tuple[float, float, dict[str, Any]]]:
+    """Boltzmann weight, energy and content of each conformer, by falling weight; those without one come last."""
+    found = entry.get("conformers") if isinstance(entry, dict) else None
+    if not isinstance(found, list) or not found:
+        raise ValueError("no conformers")
+    odd = [conformer for conformer in found if not isinstance(conformer, dict)]
+    if odd:
+        raise ValueError(f"expected each conformer as a dictionary, got {type(odd[0]).__name__}")
+    read = [(_number(c, "boltzmannweight"), _number(c, "totalenergy"), c) for c in found]
+    return sorted(read, key=lambda c: np.inf if np.isnan(c[0]) else -c[0])
+
+
+def _number(conformer: dict[str, Any], key: str) -> float:
+    value = conformer.get(key, np.nan)
+    try:
+        return float(value)
+    except (ValueError, TypeError):
+        raise ValueError(f"{key} must be a number, got {value!r}") from None
+
+
+def _crude(path: Path) -> _Entries:
     opener: Any = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rb") as file:
-        for batch in values(file):
-            if not isinstance(batch, dict):
-                raise ValueError(f"{path.name}: expected maps from SMILES to conformers, got {type(batch).__name__}")
-            yield from batch.items()
+    try:
+        with opener(path, "rb") as file:
+            for batch in values(file):
+                if not isinstance(batch, dict):
+                    raise ValueError(f"expected maps from SMILES to conformers, got {type(batch).__name__}")
+                for name, entry in batch.items():
+                    yield name, partial(_same, entry)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path.name} is damaged, or no gzip file: {error}; fetch it again") from error
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
 
 
-def _folder(path: Path, allow_pickle: bool) -> Iterator[tuple[str, Any]]:
-    summary = json.loads(read_text(path))
+def _same(entry: Any) -> Any:
+    return entry
+
+
+def _folder(path: Path, allow_pickle: bool) -> _Entries:
+    try:
+        summary = json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path.name} is no JSON: {error}") from error
     if not isinstance(summary, dict):
         raise ValueError(f"{path.name}: expected a map from SMILES to what is known of the molecule")
     root = path.parent.resolve()
     for name, about in summary.items():
         if isinstance(about, dict) and "pickle_path" in about:
-            target = (root / str(about["pickle_path"])).resolve()
-            if not target.is_relative_to(root):
-                raise ValueError(f"{path.name}: {about['pickle_path']!r} leads out of its folder")
-            yield name, _pickled(target, allow_pickle)[1]
+            yield name, partial(_inside, root, str(about["pickle_path"]), allow_pickle)
+
+
+def _inside(root: Path, place: str, allow_pickle: bool) -> Any:
+    """The pickle at a place of the folder."""
+    target = (root / place).resolve()
+    if not target.is_relative_to(root):
+        raise ValueError(f"{place!r} leads out of its folder")
+    if not target.is_file():
+        raise ValueError(f"no file {place}")
+    return _pickled(target, allow_pickle)[1]
 
 
 def _pickled(path: Path, allow_pickle: bool) -> tuple[str, Any]:
@@ -132,7 +177,10 @@ def _part(conformer: dict[str, Any]) -> _Part:
         bonds, atoms, _ = _arrays(mol, "explicit")
         numbers, charges = (np.array(t) for t in zip(*atoms, strict=True))
         return numbers, charges, converted(mol.GetConformer().GetPositions(), None), bonds
-    xyz = np.asarray(conformer.get("xyz", ()), dtype=float)
+    try:
+        xyz = np.asarray(conformer.get("xyz", ()), dtype=float)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"xyz must be rows of [atomic number, x, y, z]: {error}") from error
     if xyz.ndim != 2 or xyz.shape[1] != 4:
         raise ValueError(f"xyz must be rows of [atomic number, x, y, z], got shape {xyz.shape}")
-    return xyz[:, 0].astype(int), None, converted(xyz[:, 1:], None), None
+    return atomic_numbers(xyz[:, 0]), None, converted(xyz[:, 1:], None), None

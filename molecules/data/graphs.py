@@ -13,7 +13,8 @@ much again, so X is made of the batch that is asked for: ``graphs[index].X``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,7 +29,16 @@ from .vocabulary import parse_vocabulary
 if TYPE_CHECKING:
     from ...core.spaces import Product
 
-__all__ = ["Graphs", "Hydrogens", "chosen"]
+__all__ = [
+    "Graphs",
+    "Hydrogens",
+    "check_lengths",
+    "chosen",
+    "packed_ids",
+    "rows_of",
+    "stack",
+    "unpacked_ids",
+]
 
 Hydrogens = Literal["implicit", "explicit"]
 
@@ -113,9 +123,7 @@ class Graphs:
             )
         if self.features is not None and (self.features.shape[:2] != mask.shape or self.features.ndim != 3):
             raise ValueError(f"features must be (B, N, F), got {tuple(self.features.shape)}")
-        for name, value in {"ids": self.ids, "smiles": self.smiles, **self.properties}.items():
-            if value is not None and len(value) != len(A):
-                raise ValueError(f"{name}: expected one entry for each of {len(A)} graphs, got {len(value)}")
+        check_lengths(len(A), "graphs", {"ids": self.ids, "smiles": self.smiles, **self.properties})
 
     def _refuse(self, bad: Tensor, what: str) -> None:
         rows = bad.nonzero().flatten().tolist()
@@ -203,20 +211,6 @@ class Graphs:
             features=pad(self.features, 1, 1),
         )
 
-    def check_same_kind(self, other: Graphs) -> None:
-        """Refuse to compare or mix sets that do not mean the same by a node.
-
-        Raises:
-            ValueError: hydrogens implicit here and explicit there, or another vocabulary.
-        """
-        for name in ("hydrogens", "vocabulary"):
-            a, b = getattr(self, name), getattr(other, name)
-            if a != b:
-                raise ValueError(
-                    f"{name}: {a!r} against {b!r}; what a model was trained on and what it is compared with must be "
-                    "made in the same way: read both with the same vocabulary and Standardise(hydrogens=...)"
-                )
-
     # Other representations; each is a function of a module of its own.
 
     def to_mols(self, *, sanitise: bool = True, errors: Literal["raise", "none"] = "raise") -> list[Any]:
@@ -232,8 +226,8 @@ class Graphs:
         return to_smiles(self, errors=errors)
 
     def to_pyg(self) -> list[Any]:
-        """``torch_geometric.data.Data`` objects; see :func:`.interchange.to_pyg`."""
-        from .interchange import to_pyg
+        """``torch_geometric.data.Data`` objects; see :func:`.pyg.to_pyg`."""
+        from .pyg import to_pyg
 
         return to_pyg(self)
 
@@ -244,11 +238,15 @@ class Graphs:
         return to_networkx(self)
 
     def save(self, path: str | Path) -> Path:
-        """Write an ``.npz``, whole or not at all; :meth:`load` reads it back."""
+        """Write an ``.npz``, whole or not at all; :meth:`load` reads it back.
+
+        Raises:
+            ValueError: another suffix. TypeError: ids that are no numbers, text or None.
+        """
         arrays = {
             k: getattr(self, k).numpy() for k in ("A", "mask", "types", "features") if getattr(self, k) is not None
         }
-        arrays["ids"] = np.asarray(self.ids)
+        arrays |= packed_ids(self.ids)
         texts = {"vocabulary": self.vocabulary, "smiles": self.smiles, "hydrogens": self.hydrogens}
         arrays |= {k: np.asarray(v) for k, v in texts.items() if v is not None}
         arrays |= {f"property/{k}": v.numpy() for k, v in self.properties.items()}
@@ -263,7 +261,8 @@ class Graphs:
         """
         arrays = load_arrays(path, _KIND)
         parts: dict[str, Any] = {k: torch.from_numpy(v) for k, v in arrays.items() if k in _TENSORS}
-        parts |= {k: tuple(arrays[k].tolist()) for k in ("ids", "vocabulary", "smiles") if k in arrays}
+        parts |= {k: tuple(arrays[k].tolist()) for k in ("vocabulary", "smiles") if k in arrays}
+        parts["ids"] = unpacked_ids(arrays)
         if "hydrogens" in arrays:
             parts["hydrogens"] = str(arrays["hydrogens"])
         named = {k.removeprefix("property/"): torch.from_numpy(v) for k, v in arrays.items() if "/" in k}
@@ -275,7 +274,7 @@ _TENSORS = ("A", "mask", "types", "features")
 
 def chosen(whole: Any, index: Any, tensors: Sequence[str]) -> dict[str, Any]:
     """The fields of some entries of a container: its `tensors` by name, ids, SMILES and properties."""
-    rows = _rows(index, len(whole))
+    rows = rows_of(index, len(whole))
     take = torch.as_tensor(rows, dtype=torch.long)  # also of no rows
     held = {k: getattr(whole, k) for k in tensors}
     return {k: None if v is None else v[take] for k, v in held.items()} | {
@@ -285,8 +284,12 @@ def chosen(whole: Any, index: Any, tensors: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _rows(index: Any, count: int) -> list[int]:
-    """Row numbers of a slice, list, tensor, mask or number."""
+def rows_of(index: Any, count: int) -> list[int]:
+    """Row numbers, of ``count``, that a slice, list, tensor, mask or number means.
+
+    Raises:
+        IndexError: a number out of range, or a mask of another length.
+    """
     if isinstance(index, int | np.integer):
         index = [int(index)]
     if isinstance(index, slice):
@@ -294,12 +297,50 @@ def _rows(index: Any, count: int) -> list[int]:
     rows = torch.as_tensor(np.asarray(index))
     if rows.dtype == torch.bool:
         if rows.shape != (count,):
-            raise IndexError(f"a bool index has one entry a graph ({count}), got {tuple(rows.shape)}")
+            raise IndexError(f"a bool index has one entry for each of {count}, got {tuple(rows.shape)}")
         return rows.nonzero().flatten().tolist()
     out = rows.long().flatten().tolist()
     if any(not -count <= i < count for i in out):
-        raise IndexError(f"index {max(out, key=abs)} out of {count} graphs")
+        raise IndexError(f"index {max(out, key=abs)} out of {count} entries")
     return [i % count for i in out]
+
+
+def check_lengths(count: int, what: str, named: Mapping[str, Any]) -> None:
+    """Refuse lists beside ``count`` entries that have another length; None is no list.
+
+    Raises:
+        ValueError: another length. TypeError: no list.
+    """
+    for name, value in named.items():
+        if value is None:
+            continue
+        expected = f"{name}: expected one entry for each of {count} {what}, got"
+        try:
+            came = len(value)
+        except TypeError:  # also of an array or tensor without a dimension
+            raise TypeError(f"{expected} {value!r}") from None
+        if came != count:
+            raise ValueError(f"{expected} {came}")
+
+
+def packed_ids(ids: Sequence[Any]) -> dict[str, np.ndarray]:
+    """Ids as an array that an ``.npz`` can hold without a pickle: JSON where they are of several kinds.
+
+    Raises:
+        TypeError: ids that are no numbers, text or None.
+    """
+    plain = [i.item() if isinstance(i, np.generic) else i for i in ids]
+    odd = [i for i in plain if not isinstance(i, str | int | float | None)]
+    if odd:
+        raise TypeError(f"ids are saved where they are numbers, text or None, got {odd[0]!r}: replace(..., ids=...)")
+    array = np.asarray(plain)
+    same = len({type(i) for i in plain}) == 1 and array.dtype != object
+    return {"ids": array} if same else {"ids_json": np.asarray(json.dumps(plain))}
+
+
+def unpacked_ids(arrays: Mapping[str, np.ndarray]) -> tuple[Any, ...]:
+    """The ids that :func:`packed_ids` packed, as they were."""
+    return tuple(json.loads(str(arrays["ids_json"])) if "ids_json" in arrays else arrays["ids"].tolist())
 
 
 def stack(parts: Sequence[tuple[np.ndarray, np.ndarray | None]]) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -23,10 +23,10 @@ import torch
 
 from ...core.problems import Errors, Problems
 from .extras import chem, quiet
-from .graphs import Graphs, Hydrogens, stack
+from .graphs import Graphs, Hydrogens, check_lengths, stack
 from .vocabulary import parse_type, parse_vocabulary, sort_types
 
-__all__ = ["build", "chemistry_problems", "from_mols", "to_mols", "to_smiles"]
+__all__ = ["build", "check_mol", "chemistry_problems", "from_mols", "to_mols", "to_smiles"]
 
 
 def chemistry_problems(mol: Any) -> str:
@@ -35,15 +35,24 @@ def chemistry_problems(mol: Any) -> str:
     return "; ".join(found) or "RDKit cannot sanitise it"
 
 
-def _arrays(mol: Any, hydrogens: Hydrogens) -> tuple[np.ndarray, list[tuple[int, int]], Any]:
-    """Bond orders (n, n), the (number, charge) of each atom, and the kekulised molecule."""
-    Chem = chem()
-    if not isinstance(mol, Chem.Mol):
+def check_mol(mol: Any) -> None:
+    """Refuse what is no sanitised RDKit molecule with an atom.
+
+    Raises:
+        ValueError: something else (it is shown), no atom, or not sanitised.
+    """
+    if not isinstance(mol, chem().Mol):
         raise ValueError(f"expected an RDKit molecule, got {mol!r} (RDKit gives None for what it cannot read)")
     if mol.GetNumAtoms() == 0:
         raise ValueError("a molecule without atoms")
     if mol.NeedsUpdatePropertyCache():
         raise ValueError("an unsanitised molecule, whose hydrogens are not known: Chem.SanitizeMol it first")
+
+
+def _arrays(mol: Any, hydrogens: Hydrogens) -> tuple[np.ndarray, list[tuple[int, int]], Any]:
+    """Bond orders (n, n), the (number, charge) of each atom, and the kekulised molecule."""
+    Chem = chem()
+    check_mol(mol)
     mol = Chem.Mol(mol)
     try:
         Chem.Kekulize(mol, clearAromaticFlags=True)
@@ -132,9 +141,12 @@ def from_mols(
         names: where each stood, for the messages; default ``"molecule <id>"``. source: what they call the input.
 
     Raises:
-        ValueError: see the module; an atom type outside the vocabulary; more than ``max_atoms`` atoms.
+        ValueError: see the module; an atom type outside the vocabulary; more than ``max_atoms`` atoms; not one id, name
+            and property a molecule.
     """
     Chem = chem()
+    mols = list(mols)
+    check_lengths(len(mols), "molecules", {"ids": ids, "names": names, **(properties or {})})
     wanted = None if vocabulary is None else {parse_type(t): i for i, t in enumerate(parse_vocabulary(vocabulary))}
     problems = Problems(errors, source)
     found: list[tuple[np.ndarray, list[tuple[int, int]]]] = []

@@ -42,10 +42,15 @@ def values(file: BinaryIO) -> Iterator[Any]:
     """The values of a file, one behind the other.
 
     Raises:
-        ValueError: an extension type, text that is not UTF-8, or a file that ends inside a value.
+        ValueError: an extension type, text that is not UTF-8, a key of a map that is an array or map, values nested
+            deeper than can be read, or a file that ends inside a value.
     """
     while first := file.read(1):
-        yield _value(file, first[0])
+        try:
+            value = _value(file, first[0])
+        except RecursionError:
+            raise ValueError("MessagePack: values nested deeper than can be read") from None
+        yield value
 
 
 def _value(file: BinaryIO, first: int) -> Any:
@@ -76,7 +81,11 @@ def _many(file: BinaryIO, kind: str, count: int) -> Any:
         return _exactly(file, count).decode("utf-8")
     if kind == "array":
         return [_next(file) for _ in range(count)]
-    return {_next(file): _next(file) for _ in range(count)}
+    pairs = [(_next(file), _next(file)) for _ in range(count)]
+    odd = [key for key, _ in pairs if isinstance(key, list | dict)]
+    if odd:
+        raise ValueError(f"MessagePack: the key of a map is {odd[0]!r:.40}, expected text or a number")
+    return dict(pairs)
 
 
 def _next(file: BinaryIO) -> Any:

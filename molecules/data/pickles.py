@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,11 @@ import numpy as np
 import torch
 
 from ...core.files import existing
-from ...core.problems import Errors
+from ...core.problems import Errors, Problems
 from .graphs import Graphs
-from .interchange import from_adjacency, from_networkx
+from .interchange import binary, from_adjacency, from_networkx
 
-__all__ = ["read_networkx_pickle", "read_planetoid_graph", "read_spectre", "restricted"]
+__all__ = ["DAMAGED", "read_networkx_pickle", "read_planetoid_graph", "read_spectre", "restricted"]
 
 _PLAIN = {
     "builtins": (
@@ -55,6 +56,21 @@ NETWORKX = {
     "numpy._core.multiarray": ("scalar", "_reconstruct"),
 }
 RDKIT = {**NETWORKX, "rdkit.Chem.rdchem": ("Mol", "RWMol"), "rdkit.Chem": ("Mol",)}
+DAMAGED = (
+    pickle.UnpicklingError,
+    struct.error,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What an unpickler raises of a file that is no pickle, or was changed."""
 _OLD_NAMES = {"__builtin__": "builtins", "copy_reg": "copyreg", "numpy.core.multiarray": "numpy._core.multiarray"}
 
 
@@ -83,7 +99,7 @@ def restricted(path: str | Path, allowed: Mapping[str, tuple[str, ...]], *, allo
 
     try:
         return Reader(io.BytesIO(path.read_bytes()), encoding="latin1").load()
-    except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, TypeError, ValueError) as error:
+    except DAMAGED as error:
         raise ValueError(f"{path.name} is refused or damaged: {error}") from error
 
 
@@ -128,11 +144,32 @@ def read_spectre(path: str | Path, *, errors: Errors = "raise") -> Graphs:
     path = existing(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"{path.name} is no file of tensors: {str(error).splitlines()[0]}") from error
+    except DAMAGED as error:
+        said = (str(error).splitlines() or [""])[0]
+        raise ValueError(f"{path.name} is no file of tensors: {said}") from error
     adjacencies = content[0] if isinstance(content, list | tuple) and content else None
     if not isinstance(adjacencies, list) or not all(isinstance(a, torch.Tensor) for a in adjacencies):
         raise ValueError(f"{path.name}: expected a list that begins with a list of adjacencies, as SPECTRE saves it")
-    sizes = content[3] if len(content) > 3 and isinstance(content[3], list) else [len(a) for a in adjacencies]
-    cut = [np.asarray(a)[: int(n), : int(n)] for a, n in zip(adjacencies, sizes, strict=True)]
-    return from_adjacency(cut, errors=errors, source=path.name)
+    sizes = content[3] if len(content) > 3 and isinstance(content[3], list) else [None] * len(adjacencies)
+    if len(sizes) != len(adjacencies):
+        raise ValueError(f"{path.name}: {len(adjacencies)} adjacencies, but {len(sizes)} numbers of nodes beside them")
+    problems = Problems(errors, path.name)
+    cut, rows = [], []
+    for row, (a, n) in enumerate(zip(adjacencies, sizes, strict=True)):
+        with problems.at(f"graph {row}"):
+            cut.append(_cut(a.numpy(), n))
+            rows.append(row)
+    problems.done(len(cut))
+    return from_adjacency(cut, ids=rows, source=path.name)
+
+
+def _cut(a: np.ndarray, n: Any) -> np.ndarray:
+    """The checked adjacency of the first n nodes, of which the others must be padding."""
+    if n is None:
+        return binary(a)
+    if a.ndim != 2 or not 1 <= n <= len(a) or n != int(n):
+        raise ValueError(f"an adjacency of shape {a.shape} for {n} nodes")
+    n = int(n)
+    if a[n:].any() or a[:, n:].any():
+        raise ValueError(f"an edge beyond its {n} nodes")
+    return binary(a[:n, :n])

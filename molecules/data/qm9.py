@@ -8,7 +8,7 @@ models are trained on. From four kinds of files:
   130,831. Its csv files are read where they are installed: importing it would need ``pkg_resources``;
 - ``gdb9.sdf`` with ``gdb9.sdf.csv``, as DeepChem and PyG download them;
 - ``dsgdb9nsd_*.xyz``, as the authors published them, with numbers like ``1.2997*^-6``;
-- PyG's processed file: :func:`.interchange.read_pyg`.
+- PyG's processed file: :func:`.pyg.read_pyg`.
 
 The SMILES of qm9pack have no stereo, all of them differ, and each comes back from its graph as the same molecule
 (`benchmarks/molecules_roundtrip.py`). 3,891 molecules have the InChI of an earlier one: tautomers, which InChI does not
@@ -31,11 +31,12 @@ from ...core.files import existing
 from ...core.problems import Errors, Problems
 from .atoms import Atoms, converted, stack_atoms
 from .extras import pandas
-from .files import read_lines
+from .files import check_limit, read_lines
 from .graphs import Graphs
 from .sdf import read_sdf
 from .smiles import SmilesTable, from_smiles
 from .standardise import Standardise
+from .tables import check_columns, columns_of_numbers, read_table
 from .vocabulary import number_of
 from .xyz import number
 
@@ -74,8 +75,9 @@ def qm9_table(columns: Sequence[str], limit: int | None = None) -> pd.DataFrame:
         limit: rows from the beginning.
 
     Raises:
-        ImportError: the package is not installed. ValueError: a column that is not there.
+        ImportError: the package is not installed. ValueError: a column that is not there, or a limit below 1.
     """
+    check_limit(limit)
     pd = pandas()
     spec = importlib.util.find_spec("qm9pack")  # finds the folder, executes nothing
     if spec is None or not spec.submodule_search_locations:
@@ -181,9 +183,11 @@ def read_qm9_raw(
 
     Raises:
         FileNotFoundError: neither kind of file. ImportError: neither list nor qm9pack.
-        ValueError: a file that is not of this kind, a property that is not there, or nothing left.
+        ValueError: a file that is not of this kind, a property that is not there, a molecule without a row of
+            properties, or nothing left.
     """
     folder = existing(folder)
+    check_limit(limit)
     _columns(properties)
     excluded = frozenset() if keep_uncharacterised else _excluded(folder)
     sdf = next((folder / name for name in ("gdb9.sdf", "gdb9.sdf.gz") if (folder / name).exists()), None)
@@ -218,22 +222,40 @@ def _gdb9(
     """gdb9.sdf, whose titles are ``gdb_1`` and so on; the properties are the rows of the csv."""
     more = None if limit is None else limit + len(excluded)
     atoms = read_sdf(sdf, limit=more, errors=errors)
-    index = np.array([_gdb_number(str(name)) for name in atoms.ids])
-    atoms = atoms[~np.isin(index, sorted(excluded))][:limit]
-    index = np.array([_gdb_number(str(name)) for name in atoms.ids])
-    if not len(atoms):
+    place, numbers = _rows_of_csv(table, properties) if properties else ({}, {})
+    problems = Problems(errors, sdf.name)
+    kept: list[int] = []
+    index: list[int] = []
+    rows: list[int] = []
+    for b, title in enumerate(map(str, atoms.ids)):
+        if limit is not None and len(kept) >= limit:
+            break
+        with problems.at(f"record {title!r}"):
+            number = _gdb_number(title)
+            if number in excluded:
+                continue
+            if properties and title not in place:
+                raise ValueError(f"{table.name} has no row {title!r}")
+            kept.append(b)
+            index.append(number)
+            rows.append(place.get(title, 0))
+    if not kept and not problems.found:
         raise ValueError(f"{sdf.name}: every molecule is an uncharacterised one")
-    numbers: dict[str, np.ndarray] = {}
-    if properties:
-        frame = pandas().read_csv(existing(table)).set_index("mol_id")
-        absent = [p for p in properties if p not in frame.columns]
-        if absent:
-            raise ValueError(f"{table.name} has no column {absent[0]!r}; it has {[str(c) for c in frame.columns]}")
-        rows = frame.loc[[f"gdb_{i}" for i in index]]
-        numbers = {p: rows[p].to_numpy(dtype=float, copy=True) for p in properties}
-    return dataclasses.replace(
-        atoms, ids=tuple(index.tolist()), properties={k: torch.from_numpy(v) for k, v in numbers.items()}
-    )
+    problems.done(len(kept))
+    values = {p: torch.from_numpy(v[rows]) for p, v in numbers.items()}
+    return dataclasses.replace(atoms[kept], ids=tuple(index), properties=values)
+
+
+def _rows_of_csv(table: Path, properties: Sequence[str]) -> tuple[dict[str, int], dict[str, np.ndarray]]:
+    """The row of each molecule in ``gdb9.sdf.csv``, and the columns of numbers."""
+    frame = read_table(table)
+    check_columns(frame, ("mol_id",), table.name)
+    names = [str(name) for name in frame["mol_id"].tolist()]
+    place = {name: row for row, name in enumerate(names)}
+    if len(place) < len(names):
+        twice = next(name for row, name in enumerate(names) if place[name] != row)
+        raise ValueError(f"{table.name} names {twice!r} in two rows")
+    return place, columns_of_numbers(frame, properties, table.name)
 
 
 def _gdb_number(title: str) -> int:
@@ -258,7 +280,7 @@ def _dsgdb9nsd(path: Path) -> tuple[int, np.ndarray, np.ndarray, dict[str, float
         smiles = next(lines).split()[0]
     except (StopIteration, ValueError, IndexError) as error:
         raise ValueError("not of the layout of QM9's xyz files, or cut short") from error
-    if tag != "gdb" or len(rest) != len(PROPERTIES) or any(len(a) < 4 for a in atoms):
+    if size < 1 or tag != "gdb" or len(rest) != len(PROPERTIES) or any(len(a) < 4 for a in atoms):
         raise ValueError(f"expected 'gdb', a number and {len(PROPERTIES)} properties in line 2, atoms below")
     numbers = np.array([number_of(a[0]) for a in atoms])
     positions = np.array([[number(c) for c in a[1:4]] for a in atoms])

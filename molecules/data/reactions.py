@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...core.files import existing
 from ...core.problems import Errors, Problems
-from .extras import chem, pandas, quiet
+from .extras import chem, quiet
 from .standardise import parse_smiles
+from .tables import read_table
 
 __all__ = ["Reaction", "read_reactions"]
 
@@ -67,11 +67,11 @@ def read_reactions(
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no such column, a row that is no reaction or has no product or reactant, or nothing left.
+        ValueError: no table (see :func:`.tables.read_table`), no such column, a row that is no reaction or has no
+            product or reactant, or nothing left.
     """
-    path = existing(path)
-    separator = "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else ","
-    table = pandas().read_csv(path, sep=separator, nrows=limit)
+    path = Path(path)
+    table = read_table(path, limit=limit)
     names = [str(c) for c in table.columns]
     lower = {n.lower(): n for n in names}
     found = column if column is not None else next((lower[c] for c in _COLUMNS if c in lower), None)

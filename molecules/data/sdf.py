@@ -14,7 +14,7 @@ from typing import Any
 from ...core.problems import Errors, Problems
 from .atoms import Atoms, Units
 from .extras import chem, quiet
-from .files import read_lines, write_text
+from .files import check_limit, read_lines, write_text
 from .graphs import Graphs
 from .molecules import chemistry_problems, from_mols
 from .standardise import Standardise
@@ -56,6 +56,7 @@ def _mols(
     path: str | Path, properties: Sequence[str], limit: int | None, problems: Problems
 ) -> tuple[list[Any], list[str], dict[str, list[float]]]:
     """Sanitised molecules with their hydrogens, their names, and numbers."""
+    check_limit(limit)
     Chem = chem()
     mols: list[Any] = []
     names: list[str] = []

@@ -10,7 +10,7 @@ loss is computed there). ``lower`` says what lower case means: ``"raise"``, ``"u
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...core.files import existing
 from ...core.problems import Errors, Problems
-from .extras import pandas
-from .files import read_lines, write_text
+from .files import check_limit, read_lines, write_text
+from .graphs import check_lengths, rows_of
+from .tables import check_columns, columns_of_numbers, read_table
 
 __all__ = ["ALPHABETS", "UNKNOWN", "Sequences", "from_strings", "read_fasta", "read_sequence_table", "write_fasta"]
 
@@ -40,6 +40,9 @@ class Sequences:
         tokens: (B, L) long, the place of each letter in ``alphabet``; :data:`UNKNOWN` where not known, 0 after the end.
         mask: (B, L) bool, True up to the end of each sequence. alphabet: the letters.
         ids: a name for each sequence. properties: (B,) float64 each.
+
+    Raises:
+        ValueError: shapes that do not fit, tokens beyond the alphabet, or not one id and property a sequence.
     """
 
     tokens: Tensor
@@ -59,12 +62,25 @@ class Sequences:
             raise ValueError(
                 f"tokens must be {UNKNOWN}..{len(self.alphabet) - 1}, got {int(inside.min())}..{int(inside.max())}"
             )
+        check_lengths(len(self.tokens), "sequences", {"ids": self.ids, **self.properties})
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def __repr__(self) -> str:
         return f"Sequences({len(self)} of up to {self.tokens.shape[1]} letters, alphabet {self.alphabet})"
+
+    def __getitem__(self, index: Any) -> Sequences:
+        """Some of the sequences: a slice, a list or tensor of numbers, a bool mask, or one number (a set of one)."""
+        rows = rows_of(index, len(self))
+        take = torch.as_tensor(rows, dtype=torch.long)  # also of no rows
+        return replace(
+            self,
+            tokens=self.tokens[take],
+            mask=self.mask[take],
+            ids=tuple(self.ids[i] for i in rows),
+            properties={k: v[take] for k, v in self.properties.items()},
+        )
 
     @property
     def known(self) -> Tensor:
@@ -112,6 +128,8 @@ def from_strings(
         )
     table = np.full(256, UNKNOWN, dtype=np.int64)
     table[np.frombuffer(letters.encode("latin-1"), dtype=np.uint8)] = np.arange(len(letters))
+    strings = [strings] if isinstance(strings, str) else list(strings)
+    check_lengths(len(strings), "sequences", {"ids": ids, **(properties or {})})
     problems = Problems("skip" if unknown == "skip" else errors, source)
     found, rows = [], []
     for row, text in enumerate(strings):
@@ -175,6 +193,7 @@ def read_fasta(path: str | Path, alphabet: str = "dna", *, limit: int | None = N
     Raises:
         FileNotFoundError: no such file. ValueError: letters before the first ``>``, and those of ``from_strings``.
     """
+    check_limit(limit)
     ids: list[str] = []
     texts: list[list[str]] = []
     for at, line in enumerate(read_lines(path), start=1):
@@ -207,15 +226,15 @@ def read_sequence_table(
         limit: rows from the beginning. rules: ``unknown, lower, errors`` of :func:`from_strings`.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: a column that is not there, and those of ``from_strings``.
+        FileNotFoundError: no such file.
+        ValueError: no table (see :func:`.tables.read_table`), a column that is not there, and those of
+            ``from_strings``.
     """
-    path = existing(path)
-    separator = "\t" if path.name.lower().removesuffix(".gz").endswith((".tsv", ".txt")) else ","
-    table = pandas().read_csv(path, sep=separator, nrows=limit)
-    for name in (column, *properties):
-        if name not in table.columns:
-            raise ValueError(f"{path.name} has no column {name!r}; it has {[str(c) for c in table.columns]}")
-    numbers = {p: table[p].to_numpy(dtype=float) for p in properties}
+    path = Path(path)
+    tabs = path.name.lower().removesuffix(".gz").endswith((".tsv", ".txt"))
+    table = read_table(path, separator="\t" if tabs else ",", limit=limit)
+    check_columns(table, (column,), path.name)
+    numbers = columns_of_numbers(table, properties, path.name)
     ids = [f"row {i + 1}" for i in range(len(table))]
     return from_strings(table[column].tolist(), alphabet, ids=ids, properties=numbers, source=path.name, **rules)
 

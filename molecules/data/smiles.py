@@ -21,13 +21,13 @@ from typing import Any
 
 from ...core.files import existing
 from ...core.problems import Errors
-from .extras import pandas
-from .files import read_lines
+from .files import check_limit, read_lines
 from .graphs import Graphs
 from .molecules import from_mols
 from .standardise import Standardise
+from .tables import check_columns, columns_of_numbers, read_table
 
-__all__ = ["SmilesTable", "from_smiles", "read_guacamol", "read_moses", "read_smiles", "read_smiles_table"]
+__all__ = ["SmilesTable", "from_smiles", "is_header", "read_guacamol", "read_moses", "read_smiles", "read_smiles_table"]
 
 _COLUMNS = ("smiles", "canonical_smiles", "smile", "structure", "mol", "molecule")
 
@@ -74,6 +74,7 @@ def read_smiles_table(
         ValueError: an unknown suffix, no column of SMILES (it lists those there are), a property that is no number.
     """
     path = existing(path)
+    check_limit(limit)
     suffix = _suffix(path)
     if suffix in (".smi", ".smiles", ".txt"):
         if column or id_column or properties:
@@ -83,27 +84,28 @@ def read_smiles_table(
         raise ValueError(
             f"cannot tell the format of {path.name}: expected .csv, .tsv, .smi, .smiles, .txt, also with .gz"
         )
-    pd = pandas()
-    try:
-        table = pd.read_csv(path, sep="\t" if suffix == ".tsv" else ",", nrows=limit, encoding="utf-8-sig")
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path.name} is no table: {error}") from error
+    table = read_table(path, limit=limit)
     names = [str(c) for c in table.columns]
     lower = {n.strip().lower(): n for n in reversed(names)}
     found = column if column is not None else next((lower[c] for c in _COLUMNS if c in lower), None)
-    for name in (found, id_column, *properties):
-        if name is not None and name not in names:
-            raise ValueError(f"{path.name} has no column {name!r}; it has {names}")
+    check_columns(table, (found, id_column), path.name)
     if found is None:
         raise ValueError(f"{path.name}: no column is called {' or '.join(_COLUMNS)}; name one of {names} with column=")
-    try:
-        numbers = {p: table[p].astype(float).tolist() for p in properties}
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path.name}: a property must be a column of numbers: {error}") from error
-    strings = [s.strip() if isinstance(s, str) else "" for s in table[found].tolist()]
+    numbers = {p: v.tolist() for p, v in columns_of_numbers(table, properties, path.name).items()}
+    strings = _strings(table[found])
     rows = list(range(1, len(strings) + 1))
     ids = table[id_column].tolist() if id_column is not None else rows
     return SmilesTable(strings, [f"row {r}" for r in rows], ids, numbers, path.name)
+
+
+def _strings(column: Iterable[Any]) -> list[str]:
+    """A column of SMILES; an empty field is ``""``, which is refused with its row where it is parsed."""
+    return [s.strip() if isinstance(s, str) else "" for s in column]
+
+
+def is_header(word: str) -> bool:
+    """Whether the first word of a file of SMILES is no SMILES but the name of the column, as ``smiles``."""
+    return word.lower() in _COLUMNS
 
 
 def _lines(path: Path, limit: int | None) -> SmilesTable:
@@ -111,7 +113,7 @@ def _lines(path: Path, limit: int | None) -> SmilesTable:
     where, ids = [], []
     for number, line in enumerate(read_lines(path), start=1):
         words = line.split()
-        if not words or (number == 1 and words[0].lower().removesuffix("\t") in _COLUMNS):
+        if not words or (number == 1 and is_header(words[0])):
             continue
         if limit is not None and len(smiles) >= limit:
             break
@@ -146,9 +148,7 @@ def from_smiles(
         strings = [smiles] if isinstance(smiles, str) else list(smiles)
         smiles = SmilesTable(strings, [f"molecule {i}" for i in range(len(strings))], list(range(len(strings))))
     policy = standardise or Standardise()
-    names = [
-        f"{w} ({s if len(s) <= 60 else s[:57] + '...'!r})" for w, s in zip(smiles.where, smiles.smiles, strict=True)
-    ]
+    names = [f"{w} ({_shown(s)})" for w, s in zip(smiles.where, smiles.smiles, strict=True)]
     mols, rows, _ = policy.apply(smiles.smiles, errors=errors, names=names, source=smiles.source)
     return from_mols(
         mols,
@@ -161,6 +161,13 @@ def from_smiles(
         names=[names[r] for r in rows],
         source=smiles.source,
     )
+
+
+def _shown(entry: Any) -> str:
+    """An entry as messages show it, not longer than a line."""
+    text = entry if isinstance(entry, str) else repr(entry)
+    text = text if len(text) <= 60 else text[:57] + "..."
+    return repr(text) if isinstance(entry, str) else text
 
 
 def read_smiles(
@@ -194,20 +201,20 @@ def read_moses(path: str | Path, split: str = "train", *, limit: int | None = No
     if split not in splits:
         raise ValueError(f"MOSES has the splits {list(splits)}, got {split!r}")
     path = existing(path)
+    check_limit(limit)
     if path.is_dir():
         for name in (f"{split}.csv", f"{split}.csv.gz"):
             if (path / name).exists():
                 return read_smiles_table(path / name, limit=limit)
         raise FileNotFoundError(f"no {split}.csv or {split}.csv.gz in {path}")
-    pd = pandas()
-    table = pd.read_csv(path)
+    table = read_table(path)
     if not {"SMILES", "SPLIT"} <= set(table.columns):
         raise ValueError(
             f"{path.name}: expected the columns SMILES and SPLIT, it has {[str(c) for c in table.columns]}"
         )
     chosen = table[table["SPLIT"] == split]["SMILES"].head(limit if limit is not None else len(table))
     rows = [int(i) + 1 for i in chosen.index]
-    return SmilesTable(chosen.tolist(), [f"row {r}" for r in rows], rows, {}, path.name)
+    return SmilesTable(_strings(chosen), [f"row {r}" for r in rows], rows, {}, path.name)
 
 
 def read_guacamol(path: str | Path, split: str = "train", *, limit: int | None = None) -> SmilesTable:

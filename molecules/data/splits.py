@@ -12,19 +12,22 @@ stay together as one group.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
+from .atoms import Atoms
 from .extras import chem, quiet, rdkit
 from .graphs import Graphs
+from .sequences import Sequences
 from .standardise import parse_smiles
 
-__all__ = ["Key", "Split", "check_leak", "duplicates", "keys", "random_split", "scaffold_split", "scaffolds"]
+__all__ = ["Key", "Split", "check_leak", "duplicates", "keys", "murcko_scaffolds", "random_split", "scaffold_split"]
 
 Key = Literal["inchikey", "smiles"]
+Molecules = Graphs | Atoms | Sequence[str]
 
 _SHOWN = 3
 
@@ -41,21 +44,25 @@ class Split:
         return f"Split(train={len(self.train)}, val={len(self.val)}, test={len(self.test)})"
 
 
-def _strings(molecules: Graphs | Sequence[str]) -> list[str]:
-    if isinstance(molecules, Graphs):
+def _strings(molecules: Molecules) -> list[str]:
+    if isinstance(molecules, Graphs | Atoms):
         if molecules.smiles is None:
-            raise ValueError("these graphs have no SMILES, so it cannot be said which of them are the same molecule")
+            what = "graphs" if isinstance(molecules, Graphs) else "atoms"
+            raise ValueError(f"these {what} have no SMILES, so it cannot be said which of them are the same molecule")
         return list(molecules.smiles)
+    if not isinstance(molecules, Iterable):
+        raise TypeError(f"expected Graphs, Atoms or SMILES, got {type(molecules).__name__}")
     return [molecules] if isinstance(molecules, str) else list(molecules)
 
 
-def keys(molecules: Graphs | Sequence[str], by: Key = "inchikey") -> list[str]:
+def keys(molecules: Molecules, by: Key = "inchikey") -> list[str]:
     """The key of each molecule.
 
     Args:
-        molecules: graphs of molecules, or SMILES. by: see the module.
+        molecules: graphs of molecules, atoms, or SMILES. by: see the module.
 
     Raises:
+        TypeError: another container.
         ValueError: another word, no SMILES, a string that is no SMILES (with its number), or one without an InChI.
     """
     if by not in ("inchikey", "smiles"):
@@ -80,11 +87,11 @@ def _parsed(row: int, text: str) -> Any:
         raise ValueError(f"molecule {row}: {error}") from error
 
 
-def scaffolds(molecules: Graphs | Sequence[str]) -> list[str]:
+def murcko_scaffolds(molecules: Molecules) -> list[str]:
     """The Murcko scaffold of each molecule as SMILES without stereo, ``""`` where there is no ring.
 
     Raises:
-        ValueError: as :func:`keys`.
+        TypeError, ValueError: as :func:`keys`.
     """
     murcko = rdkit("Chem.Scaffolds.MurckoScaffold")
     with quiet():
@@ -92,7 +99,7 @@ def scaffolds(molecules: Graphs | Sequence[str]) -> list[str]:
         return [murcko.MurckoScaffoldSmiles(mol=mol, includeChirality=False) for mol in parsed]
 
 
-def duplicates(molecules: Graphs | Sequence[str], by: Key = "inchikey") -> np.ndarray:
+def duplicates(molecules: Molecules, by: Key = "inchikey") -> np.ndarray:
     """(B,) bool: True where an earlier molecule is the same one; ``graphs[~duplicates(graphs)]`` has each once."""
     seen: set[str] = set()
     out = []
@@ -122,7 +129,7 @@ def _grouped(names: Sequence[str]) -> list[list[int]]:
 
 
 def random_split(
-    molecules: Graphs | Sequence[str],
+    molecules: Molecules | Sequences,
     shares: Sequence[float] = (0.8, 0.1, 0.1),
     *,
     seed: int,
@@ -131,33 +138,39 @@ def random_split(
     """Parts by chance; rows of the same molecule stay together, so that none is in two parts.
 
     Args:
-        molecules: graphs, or SMILES. shares: of train, val, test. seed: of the permutation.
-        by: the key; None does not look (graphs that are no molecules, or a set known to hold each once: 0.3 ms a
-            molecule are saved).
+        molecules: graphs, atoms, or SMILES; with ``by=None`` any set that has a length.
+        shares: of train, val, test. seed: of the permutation.
+        by: the key; None does not look (graphs that are no molecules, sequences, or a set known to hold each once:
+            0.3 ms a molecule are saved).
 
     Raises:
-        ValueError: shares that are no parts of 1, and those of :func:`keys`.
+        TypeError: another container. ValueError: shares that are no parts of 1, and those of :func:`keys`.
     """
-    names = keys(molecules, by) if by is not None else [str(i) for i in range(len(molecules))]
+    if by is None:
+        names = [str(i) for i in range(len(molecules))]
+    elif isinstance(molecules, Sequences):
+        raise TypeError("sequences have no SMILES to tell them by: by=None splits their rows")
+    else:
+        names = keys(molecules, by)
     groups = _grouped(names)
     order = np.random.default_rng(seed).permutation(len(groups))
     return _assign([groups[i] for i in order], shares, len(names))
 
 
 def scaffold_split(
-    molecules: Graphs | Sequence[str], shares: Sequence[float] = (0.8, 0.1, 0.1), *, seed: int | None = None
+    molecules: Molecules, shares: Sequence[float] = (0.8, 0.1, 0.1), *, seed: int | None = None
 ) -> Split:
     """Parts without a common scaffold.
 
     Args:
-        molecules: graphs, or SMILES. shares: of train, val, test; met as far as the largest group allows.
+        molecules: graphs, atoms, or SMILES. shares: of train, val, test; met as far as the largest group allows.
         seed: None takes the largest scaffolds first (which fills the training part with the common ones, as
             MoleculeNet does); a number takes them in a random order.
 
     Raises:
         ValueError: as :func:`random_split`.
     """
-    groups = _grouped(scaffolds(molecules))
+    groups = _grouped(murcko_scaffolds(molecules))
     if seed is None:
         groups.sort(key=lambda g: (-len(g), g[0]))
     else:
@@ -166,19 +179,19 @@ def scaffold_split(
 
 
 def check_leak(
-    train: Graphs | Sequence[str],
-    test: Graphs | Sequence[str],
+    train: Molecules,
+    test: Molecules,
     by: Literal["inchikey", "smiles", "scaffold"] = "inchikey",
 ) -> None:
     """Refuse two parts that share a molecule or scaffold.
 
     Args:
-        train, test: graphs, or SMILES. by: the key, or ``"scaffold"``; the empty scaffold counts.
+        train, test: graphs, atoms, or SMILES. by: the key, or ``"scaffold"``; the empty scaffold counts.
 
     Raises:
         ValueError: what is shared: how many of ``test``, and the first.
     """
-    of = scaffolds if by == "scaffold" else (lambda m: keys(m, by))
+    of = murcko_scaffolds if by == "scaffold" else (lambda m: keys(m, by))
     known: dict[str, int] = {}
     for row, key in enumerate(of(train)):
         known.setdefault(key, row)

@@ -23,7 +23,7 @@ __all__ = ["ChangedMolecules", "Report", "Standardise", "parse_smiles"]
 
 
 class ChangedMolecules(UserWarning):
-    """Standardising changed something in the molecules, with counts."""
+    """Something in the molecules was changed (by :class:`Standardise`, or by what says so), with counts."""
 
 
 _WORDS = {
@@ -100,9 +100,11 @@ class Standardise:
             mol: a sanitised RDKit molecule. counts: gets one for each kind of change.
 
         Raises:
-            ValueError: what the policy refuses, naming the option that would change it.
+            ValueError: no RDKit molecule, or what the policy refuses, naming the option that would change it.
         """
         Chem = chem()
+        if not isinstance(mol, Chem.Mol):
+            raise ValueError(f"expected a SMILES or an RDKit molecule, got {mol!r}")
         found: Counter[str] = Counter()
         mol = Chem.Mol(mol)
         for atom in mol.GetAtoms():

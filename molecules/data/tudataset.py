@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,9 +26,32 @@ __all__ = ["read_tudataset"]
 def _rows(path: Path) -> np.ndarray:
     """The numbers of a comma-separated file, (rows, columns)."""
     try:
-        return np.loadtxt(read_lines(path), delimiter=",", ndmin=2)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "loadtxt: input contained no data")
+            rows = np.loadtxt(read_lines(path), delimiter=",", ndmin=2)
     except ValueError as error:
         raise ValueError(f"{path.name}: expected numbers and commas, the same number in each line: {error}") from error
+    if not len(rows):
+        raise ValueError(f"{path.name} is empty")
+    return rows
+
+
+def _counted(path: Path, columns: int, expected: str, most: float = np.inf) -> np.ndarray:
+    """The whole numbers from 1 to `most` of a file, (rows, columns)."""
+    rows = _rows(path)
+    if rows.shape[1] != columns:
+        raise ValueError(f"{path.name}: expected {expected}, got {rows.shape[1]} numbers a line")
+    return _whole(rows, path.name, expected, 1, most)
+
+
+def _whole(rows: np.ndarray, name: str, expected: str, least: float = -np.inf, most: float = np.inf) -> np.ndarray:
+    """Rows of whole numbers from `least` to `most`, as integers; the first line that has others is named."""
+    bad = ~(np.isfinite(rows) & (rows == np.round(rows)) & (rows >= least) & (rows <= most)).all(1)
+    if bad.any():
+        line = int(bad.argmax())
+        came = ", ".join(f"{number:g}" for number in rows[line])
+        raise ValueError(f"{name}, line {line + 1}: expected {expected}, got {came}")
+    return rows.astype(np.int64)
 
 
 def read_tudataset(
@@ -52,18 +76,18 @@ def read_tudataset(
 
     Raises:
         FileNotFoundError: no ``*_A.txt`` or ``*_graph_indicator.txt``.
-        ValueError: files of unequal length, an edge between two graphs or out of range, an edge in one direction only,
-            a self-loop, or nothing left.
+        ValueError: files of unequal length, numbers that are not whole or not counted from 1, an edge between two
+            graphs or out of range, an edge in one direction only, a self-loop, or nothing left.
     """
     folder = existing(folder)
     found = sorted(folder.glob("*_A.txt"))
     if len(found) != 1:
         raise FileNotFoundError(f"expected one file *_A.txt in {folder}, found {[f.name for f in found]}")
     name = found[0].name.removesuffix("_A.txt")
-    edges = _rows(found[0]).astype(int) - 1
-    graph_of = _rows(existing(folder / f"{name}_graph_indicator.txt")).astype(int)[:, 0] - 1
-    if edges.shape[1] != 2 or edges.min() < 0 or edges.max() >= len(graph_of):
-        raise ValueError(f"{found[0].name}: expected pairs of nodes from 1 to {len(graph_of)}")
+    indicator = existing(folder / f"{name}_graph_indicator.txt")
+    graph_of = _counted(indicator, 1, "the number of a graph, whole and counted from 1")[:, 0] - 1
+    nodes_there = len(graph_of)
+    edges = _counted(found[0], 2, f"pairs of nodes from 1 to {nodes_there}, whole numbers", most=nodes_there) - 1
     crossing = graph_of[edges[:, 0]] != graph_of[edges[:, 1]]
     if crossing.any():
         raise ValueError(f"{found[0].name}, line {int(crossing.argmax()) + 1}: an edge between two graphs")
@@ -83,7 +107,9 @@ def read_tudataset(
     for (i, j), g in zip(edges.tolist(), graph_of[edges[:, 0]].tolist(), strict=True):
         if g in adjacencies:
             adjacencies[g][place[i], place[j]] = 1
-    names = None if labels is None else sorted(set(labels[:, 0].astype(int).tolist()))
+    if labels is not None:
+        labels = _whole(labels[:, :1], f"{name}_node_labels.txt", "a label, a whole number")
+    names = None if labels is None else sorted(set(labels[:, 0].tolist()))
     index = {label: i for i, label in enumerate(names or ())}
     types = None if labels is None else [[index[int(t)] for t in labels[nodes[g], 0]] for g in chosen]
     graphs = from_adjacency(

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-__all__ = ["atom_type", "element", "number_of", "parse_type", "parse_vocabulary", "sort_types"]
+import numpy as np
+
+__all__ = ["atom_type", "atomic_numbers", "element", "number_of", "parse_type", "parse_vocabulary", "sort_types"]
 
 _TYPE = re.compile(r"([A-Z][a-z]?)([+-]\d*)?")
 
@@ -41,6 +44,22 @@ def number_of(symbol: str) -> int:
     if number is None:
         raise ValueError(f"{symbol!r} is no element")
     return number
+
+
+def atomic_numbers(values: Any) -> np.ndarray:
+    """Atomic numbers (n,) as integers, whatever kind of number they were read as.
+
+    Raises:
+        ValueError: not a list of whole numbers from 1 to 118; the first atom that is none is named.
+    """
+    numbers = np.asarray(values)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iuf":
+        raise ValueError(f"atomic numbers are a list of numbers (n,), got {numbers.dtype} of shape {numbers.shape}")
+    bad = ~((numbers >= 1) & (numbers <= len(_SYMBOLS)) & (numbers == np.round(numbers)))
+    if bad.any():
+        at = int(bad.argmax())
+        raise ValueError(f"atom {at + 1}: {numbers[at]} is no element: expected a whole number, 1 to {len(_SYMBOLS)}")
+    return numbers.astype(np.int64)
 
 
 def atom_type(number: int, charge: int = 0) -> str:

@@ -3,7 +3,8 @@
 A frame is a line with the number of atoms, a line of comment, and a line an atom: an element (or atomic number) and
 x, y, z in Å; more columns are ignored. An extended XYZ says in its comment what the columns are
 (``Properties=species:S:1:pos:R:3:...``) and gives ``key=value`` pairs, of which numbers become properties on request.
-Periodic boxes (``pbc="T T T"``) are refused: a crystal is no set of molecules.
+Periodic boxes are refused, since a crystal is no set of molecules: ``pbc="T T T"``, and a ``Lattice`` of which ``pbc``
+does not say that it is none (as ASE writes and reads it, a lattice alone is periodic).
 
 The units are not written in the file; they are checked, see :mod:`.atoms`. QM9's own ``dsgdb9nsd_*.xyz`` files have
 more lines behind the atoms and numbers like ``1.2997*^-6``: :func:`.qm9.read_qm9_raw` reads them.
@@ -20,7 +21,7 @@ import numpy as np
 
 from ...core.problems import Errors, Problems
 from .atoms import Atoms, Units, converted, stack_atoms
-from .files import read_lines, write_text
+from .files import check_limit, read_lines, write_text
 from .vocabulary import element, number_of
 
 __all__ = ["number", "read_xyz", "write_xyz"]
@@ -62,6 +63,7 @@ def read_xyz(
             are not in Å, or nothing left. A line that is no number of atoms where a frame should begin ends the reading
             whatever ``errors`` says: what follows cannot be told apart.
     """
+    check_limit(limit)
     source = Path(path).name
     problems = Problems(errors, source)
     parts, ids, found = [], [], {p: [] for p in properties}  # type: ignore[var-annotated]
@@ -104,20 +106,24 @@ def _frames(path: str | Path, limit: int | None) -> Iterator[tuple[str, list[str
 def _frame(comment: str, lines: list[str]) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
     """Atomic numbers (n,), coordinates (n, 3), and the pairs of the comment."""
     values = {key: value.strip("\"'") for key, value in _PAIR.findall(comment)}
-    if any(flag in values.get("pbc", "").upper().split() for flag in ("T", "TRUE", "1")):
+    flags = set(re.findall(r"\w+", values.get("pbc", "").upper()))
+    if flags & {"T", "TRUE", "1"}:
         raise ValueError(f"a periodic box (pbc={values['pbc']!r}), which is no molecule")
+    if "lattice" in map(str.lower, values) and not (flags and flags <= {"F", "FALSE", "0"}):
+        raise ValueError('a periodic box (a Lattice without pbc), which is no molecule; if it is none, say pbc="F F F"')
     species, place = _columns(values.get("Properties", "species:S:1:pos:R:3"))
-    numbers = np.zeros(len(lines), dtype=np.uint8)
+    numbers = []
     positions = np.zeros((len(lines), 3))
     for i, line in enumerate(lines):
         words = line.split()
         if len(words) < max(species + 1, place + 3):
             raise ValueError(f"atom {i + 1}: expected an element and three coordinates, got {line!r}")
-        numbers[i] = int(words[species]) if words[species].isdigit() else number_of(words[species])
+        word = words[species]
+        numbers.append(int(word) if word.isdecimal() else number_of(word))
         if not 1 <= numbers[i] <= 118:
-            raise ValueError(f"atom {i + 1}: {words[species]!r} is no element")
+            raise ValueError(f"atom {i + 1}: {word!r} is no element")
         positions[i] = [number(w) for w in words[place : place + 3]]
-    return numbers, positions, values
+    return np.array(numbers, dtype=np.uint8), positions, values
 
 
 def _columns(layout: str) -> tuple[int, int]:

@@ -158,3 +158,28 @@ def test_heavy_atoms_alone_and_polar_hydrogens_alone():
     Chem.SanitizeMol(polar)
     with pytest.raises(ValueError, match="some hydrogens are atoms and others are implied"):
         Atoms.from_mols([polar])
+
+
+def test_what_is_no_molecule():
+    with pytest.raises(ValueError, match="molecule 0: expected an RDKit molecule, got None"):
+        Atoms.from_mols([None])
+    with pytest.raises(ValueError, match="molecule 0: an unsanitised molecule"):
+        Atoms.from_mols([Chem.MolFromSmiles("C", sanitize=False)])
+    with pytest.warns(SkippedData, match="left out 1 of 2: molecule 0"):
+        assert Atoms.from_mols([None, geometry("C")], errors="skip").ids == (1,)
+
+
+@pytest.mark.parametrize("more", [{"ids": ["a"]}, {"properties": {"mu": [1.0]}}, {"ids": list("abc")}])
+def test_lists_of_another_length(more):
+    mol = geometry("C")
+    with pytest.raises(ValueError, match="expected one entry for each of 2 molecules, got"):
+        Atoms.from_mols([mol, mol], **more)
+
+
+def test_ids_of_several_kinds_are_saved(tmp_path):
+    assert Atoms.load(water(ids=("w", None)).save(tmp_path / "a.npz")).ids == ("w", None)
+
+
+def test_coordinates_that_are_not_finite_whatever_the_units():
+    with pytest.raises(ValueError, match="not finite"):
+        converted(np.array([[0.0, 0, np.inf]]), "angstrom")

@@ -51,6 +51,13 @@ def test_messagepack_that_is_none():
         list(values(io.BytesIO(b"\x93\x01\x02")))
 
 
+def test_messagepack_that_is_nested_too_deeply_or_has_no_keys():
+    with pytest.raises(ValueError, match="nested deeper"):
+        list(values(io.BytesIO(b"\x91" * 100_000 + b"\x01")))
+    with pytest.raises(ValueError, match=r"the key of a map is \[1\]"):
+        list(values(io.BytesIO(b"\x81\x91\x01\x02")))
+
+
 def crude(path, *batches):
     path.write_bytes(b"".join(peer.packb(b) for b in batches))
     return path
@@ -118,3 +125,73 @@ def test_other_files(tmp_path):
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(ValueError, match=r"expected a .msgpack"):
         read_geom(tmp_path / "a.txt")
+
+
+def water(number):
+    return [[number, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.96]]
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ([conformer(water(300.0), 1.0, 0.0)], "atom 1: 300.0 is no element: expected a whole number, 1 to 118"),
+        ([conformer(water(6.7), 1.0, 0.0)], "atom 1: 6.7 is no element"),
+        ([conformer(water(0.0), 1.0, 0.0)], "atom 1: 0.0 is no element"),
+        ([conformer(HF, 1.0, "low")], "totalenergy must be a number, got 'low'"),
+        ([conformer(HF, 1.0, 0.0), conformer(HF, None, 0.0)], "boltzmannweight must be a number, got None"),
+        ([3], "expected each conformer as a dictionary, got int"),
+        ([{"xyz": {"a": 1}, "boltzmannweight": 1.0}], r"xyz must be rows of \[atomic number, x, y, z\]"),
+        ([{"xyz": [[9.0, 0.0], [1.0]]}], "xyz must be rows of"),
+    ],
+)
+def test_one_bad_molecule_among_good_ones(tmp_path, entry, words):
+    good = {"conformers": [conformer(HF, 1.0, -2.0)]}
+    path = crude(tmp_path / "x.msgpack", {"F": good, "O": {"conformers": entry}, "[F]": good})
+    with pytest.raises(ValueError, match=f"x.msgpack, molecule 'O': .*{words}"):
+        read_geom(path, conformers=2)
+    with pytest.warns(SkippedData, match="left out 1 of 3: molecule 'O'"):
+        atoms = read_geom(path, conformers=2, errors="skip")
+    assert atoms.ids == ("F#0", "[F]#0") and atoms.properties["totalenergy"].tolist() == [-2, -2]
+
+
+def test_a_name_that_is_no_text(tmp_path):
+    path = crude(tmp_path / "x.msgpack", {7: {"conformers": [conformer(HF, 1.0, 0.0)]}})
+    with pytest.raises(ValueError, match="molecule 7: expected the SMILES as text, got int"):
+        read_geom(path)
+
+
+def test_conformers_without_a_weight_come_last(tmp_path):
+    unknown = {k: v for k, v in conformer(HF, 0.0, -1.0).items() if k != "boltzmannweight"}
+    entry = {"F": {"conformers": [unknown, conformer(HF, 0.0, -2.0)]}}
+    atoms = read_geom(crude(tmp_path / "x.msgpack", entry), conformers=2)
+    assert atoms.properties["totalenergy"].tolist() == [-2, -1] and atoms.properties["boltzmannweight"][1].isnan()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.msgpack.gz", b"no gzip", "a.msgpack.gz is damaged, or no gzip file"),
+        ("b.msgpack", b"\x93\x01", "b.msgpack: MessagePack: the file ends inside a value"),
+        ("c.msgpack", b"\xc0", "c.msgpack: expected maps from SMILES to conformers, got NoneType"),
+        ("summary_d.json", b"{", "summary_d.json is no JSON"),
+        ("summary_e.json", b"[" * 100_000, "summary_e.json is no JSON"),
+        ("summary_f.json", b"[1]", "summary_f.json: expected a map"),
+    ],
+)
+@pytest.mark.parametrize("errors", ["raise", "skip"])
+def test_damaged_files_are_said_with_their_name(tmp_path, name, content, words, errors):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=words):
+        read_geom(tmp_path / name, allow_pickle=True, errors=errors)
+
+
+def test_pickles_that_are_not_there_are_skipped(folder):
+    about = {"C": {"pickle_path": "drugs/C.pickle"}, "CO": {"pickle_path": "drugs/CO.pickle"}}
+    about |= {"N": {"pickle_path": "../N.pickle"}, "P": {"pickle_path": "drugs/P.pickle"}}
+    (folder / "drugs" / "P.pickle").write_bytes(b"no pickle")
+    (folder / "summary_drugs.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match=r"summary_drugs.json, molecule 'C': no file drugs/C.pickle"):
+        read_geom(folder / "summary_drugs.json", allow_pickle=True)
+    with pytest.warns(SkippedData, match=r"left out 3 of 4: .*no file .*leads out of its folder.*P.pickle is refused"):
+        atoms = read_geom(folder / "summary_drugs.json", allow_pickle=True, errors="skip")
+    assert atoms.ids == ("CO#0",)

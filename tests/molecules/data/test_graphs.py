@@ -149,15 +149,47 @@ def test_what_is_no_saved_set(tmp_path):
         path().save(tmp_path / "g.pt")
 
 
-def test_sets_that_mean_something_else_are_not_compared():
+def test_a_model_refuses_sets_that_mean_something_else():
     from scidiffuse.molecules.data import Standardise
+    from scidiffuse.molecules.training import same_kind
 
     implicit, explicit = from_smiles(["CCO"]), from_smiles(["CCO"], standardise=Standardise(hydrogens="explicit"))
-    implicit.check_same_kind(from_smiles(["OCCO"]))
-    with pytest.raises(ValueError, match=r"hydrogens: 'implicit' against 'explicit'.*Standardise"):
-        implicit.check_same_kind(explicit)
+    same_kind(from_smiles(["OCCO"]), implicit.vocabulary, implicit.hydrogens)
+    with pytest.raises(ValueError, match=r"hydrogens='implicit', these have 'explicit'.*Standardise"):
+        same_kind(explicit, implicit.vocabulary, implicit.hydrogens)
     with pytest.raises(ValueError, match="vocabulary"):
-        implicit.check_same_kind(from_smiles(["CCN"]))
+        same_kind(from_smiles(["CCN"]), implicit.vocabulary, implicit.hydrogens)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ("a", 1),
+        (None, "a"),
+        (None, None),
+        (1, 2.5),
+        (True, 1),
+        (np.int64(3), "x"),
+        (np.int64(3), np.int64(4)),
+        (2**70, 1),
+        ("1", "ü"),
+        (0.5, 1.5),
+    ],
+)
+def test_ids_of_any_kind_are_saved_as_they_are(tmp_path, ids):
+    again = Graphs.load(path(ids=ids).save(tmp_path / "g.npz")).ids
+    assert again == ids and [type(i) for i in again] == [getattr(i, "item", lambda i=i: i)().__class__ for i in ids]
+
+
+def test_ids_that_cannot_be_saved(tmp_path):
+    with pytest.raises(TypeError, match=r"numbers, text or None, got \('a', 1\)"):
+        path(ids=(("a", 1), "b")).save(tmp_path / "g.npz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_list_beside_the_graphs():
+    with pytest.raises(TypeError, match=r"mu: expected one entry for each of 2 graphs, got tensor\(1.\)"):
+        path(properties={"mu": torch.tensor(1.0)})
 
 
 def test_more_types_than_bytes():

@@ -1,21 +1,17 @@
-"""networkx, PyG, adjacencies."""
+"""networkx, adjacencies."""
 
 import networkx as nx
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scidiffuse.molecules.data import (
     SkippedData,
-    Standardise,
     from_adjacency,
     from_networkx,
-    from_pyg,
     from_smiles,
     read_adjacency,
-    read_pyg,
 )
 
 TRIANGLE = np.ones((3, 3), dtype=int) - np.eye(3, dtype=int)
@@ -80,69 +76,6 @@ def test_matrices_that_are_no_adjacency(a, words):
         from_adjacency([a])
 
 
-def test_pyg():
-    data = from_smiles(["C=CO", "C", "CC#N"]).to_pyg()
-    assert [d.num_nodes for d in data] == [3, 1, 3] and data[0].x.tolist() == [[1, 0, 0], [1, 0, 0], [0, 0, 1]]
-    assert data[0].edge_index.tolist() == [[0, 1, 1, 2], [1, 0, 2, 1]] and data[1].edge_index.shape == (2, 0)
-    assert data[0].edge_attr.argmax(1).tolist() == [1, 1, 0, 0] and data[2].smiles == "CC#N"
-    plain = from_networkx([nx.petersen_graph(), nx.empty_graph(2)])
-    back = from_pyg(plain.to_pyg())
-    assert torch.equal(back.A, plain.A) and torch.equal(back.mask, plain.mask)
-
-
-def like_qm9(smiles):
-    """Data as PyG's QM9 makes it: every hydrogen, aromatic bonds, no charges."""
-    from rdkit import Chem
-    from torch_geometric.data import Data
-
-    mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
-    kinds = {Chem.BondType.SINGLE: 0, Chem.BondType.DOUBLE: 1, Chem.BondType.TRIPLE: 2, Chem.BondType.AROMATIC: 3}
-    pairs = [(b.GetBeginAtomIdx(), b.GetEndAtomIdx(), kinds[b.GetBondType()]) for b in mol.GetBonds()]
-    edges = torch.tensor([(i, j) for i, j, _ in pairs] + [(j, i) for i, j, _ in pairs]).T
-    attr = torch.nn.functional.one_hot(torch.tensor([k for _, _, k in pairs] * 2), 4)
-    return Data(z=torch.tensor([a.GetAtomicNum() for a in mol.GetAtoms()]), edge_index=edges, edge_attr=attr)
-
-
-@pytest.mark.parametrize(
-    "smiles", ["CCO", "c1ccccc1", "c1cc[nH]c1", "C#N", "[NH3+]CC(=O)[O-]", "C[NH+]1CC1C(=O)[O-]", "c1ccoc1"]
-)
-def test_pyg_of_qm9_is_kekulised_and_gets_its_charges(smiles):
-    assert from_pyg([like_qm9(smiles)]).to_smiles() == [smiles]
-    explicit = from_pyg([like_qm9(smiles)], standardise=Standardise(hydrogens="explicit"))
-    assert explicit.to_smiles() == [smiles] and "H" in explicit.vocabulary
-
-
-def test_pyg_with_one_direction_only():
-    data = like_qm9("CC")
-    data.edge_index, data.edge_attr = data.edge_index[:, :-1], data.edge_attr[:-1]
-    with pytest.raises(ValueError, match="has no partner"):
-        from_pyg([data])
-    data.edge_attr = None
-    with pytest.raises(ValueError, match="expected atomic numbers z"):
-        from_pyg([data])
-
-
-def test_processed_file_of_pyg(tmp_path):
-    from torch_geometric.data import InMemoryDataset
-
-    data = from_networkx([nx.path_graph(3), nx.cycle_graph(4)]).to_pyg()
-    InMemoryDataset.save(data, tmp_path / "data.pt")
-    back = read_pyg(tmp_path / "data.pt")
-    assert [d.num_nodes for d in back] == [3, 4] and from_pyg(back).A.sum((1, 2)).tolist() == [4, 8]
-
-    class Foreign:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "mark"), "w"))
-
-    torch.save((Foreign(), None), tmp_path / "bad.pt")
-    with pytest.raises(ValueError, match=r"bad.pt cannot be read without running code"):
-        read_pyg(tmp_path / "bad.pt")
-    assert not (tmp_path / "mark").exists()
-    torch.save([1], tmp_path / "list.pt")
-    with pytest.raises(ValueError, match=r"expected \(data, slices\)"):
-        read_pyg(tmp_path / "list.pt")
-
-
 def test_npz_of_adjacencies(tmp_path):
     batch = np.zeros((2, 3, 3), dtype=int)
     batch[0] = TRIANGLE
@@ -185,3 +118,50 @@ def test_any_graphs_survive_every_door(sizes, seed, extra):
         assert other.num_nodes.tolist() == sizes
         for b, a in enumerate(matrices):
             assert (other.A[b, : len(a), : len(a)].numpy() == a).all() and other.A[b].sum() == a.sum()
+
+
+def test_what_is_no_networkx_graph():
+    with pytest.raises(ValueError, match=r"graph 0: expected a networkx.Graph, got 3"):
+        from_networkx([3])
+    with pytest.warns(SkippedData, match="left out 1 of 2: graph 'a'"):
+        assert from_networkx([None, nx.path_graph(2)], ids=["a", "b"], errors="skip").ids == ("b",)
+    with pytest.raises(TypeError, match=r"got one: pass \[graph\]"):
+        from_networkx(nx.path_graph(2))
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ({0: "a", 1: 1}, r"labels 'c' are all text or all numbers, got \[\"'a'\", '1'\]"),
+        ({0: ["a"], 1: "b"}, r"labels 'c' are text or numbers, got \['a'\]"),
+        ({0: None, 1: "b"}, "are text or numbers, got None"),
+    ],
+)
+def test_labels_of_several_kinds(labels, words):
+    graph = nx.path_graph(2)
+    nx.set_node_attributes(graph, labels, "c")
+    with pytest.raises(ValueError, match=words):
+        from_networkx([graph], label="c")
+
+
+@pytest.mark.parametrize("types", [[0, 1, 2], [0, 0.5, 1], [0, -1, 1], [0, 1]])
+def test_types_that_do_not_fit(types):
+    with pytest.raises(ValueError, match=r"graph 1: expected 3 types from 0 to 1, got"):
+        from_adjacency([TRIANGLE, TRIANGLE], types=[[0, 1, 1], types], labels=["x", "y"])
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"ids": ["a"]},
+        {"properties": {"mu": [1.0]}},
+        {"types": [[0, 0, 0]], "labels": ["x"]},
+        {"ids": ["a", "b", "c"]},
+    ],
+)
+def test_lists_of_another_length(more):
+    with pytest.raises(ValueError, match="expected one entry for each of 2 graphs, got"):
+        from_adjacency(iter([TRIANGLE, TRIANGLE]), **more)
+    if "types" not in more:
+        with pytest.raises(ValueError, match="expected one entry for each of 2 graphs, got"):
+            from_networkx([nx.path_graph(2)] * 2, **more)

@@ -174,3 +174,14 @@ def test_a_graph_that_is_no_molecule():
 def test_other_graphs_are_no_molecules():
     with pytest.raises(ValueError, match="no molecules"):
         Graphs(torch.zeros(1, 2, 2).byte(), torch.ones(1, 2).bool()).to_smiles()
+
+
+@pytest.mark.parametrize(
+    "more", [{"ids": ["a"]}, {"names": ["a"]}, {"properties": {"mu": [1.0]}}, {"ids": list("abc")}]
+)
+def test_lists_of_another_length(more):
+    mols = [Chem.MolFromSmiles("C"), Chem.MolFromSmiles("CC")]
+    with pytest.raises(
+        ValueError, match=rf"{next(iter(more.get('properties', more)))}: expected one entry for each of 2"
+    ):
+        from_mols(iter(mols), **more)

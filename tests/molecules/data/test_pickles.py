@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from scidiffuse.molecules.data import read_networkx_pickle, read_planetoid_graph, read_spectre
+from scidiffuse.molecules.data import SkippedData, read_networkx_pickle, read_planetoid_graph, read_spectre
 
 
 class Harm:
@@ -102,3 +102,43 @@ def test_published_community_small(data):
     assert (g.num_nodes % 2 == 0).all() and all(nx.is_connected(n) for n in g.to_networkx())
     halves = {(n, g.A[b, : n // 2, : n // 2].numpy().tobytes()) for b, n in enumerate(g.num_nodes.tolist())}
     assert len(halves) == 5, "one community for each size: what generators.community_small(fixed_blocks=True) does"
+
+
+@pytest.mark.parametrize("content", [b"edges of a graph\n1 2\n", b"e\x80", b"", b"\xf8Q\x01", b"abc"])
+def test_text_is_no_file_of_tensors(tmp_path, content):
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a.pt is no file of tensors"):
+        read_spectre(tmp_path / "a.pt")
+    (tmp_path / "a.pkl").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a.pkl is refused or damaged"):
+        read_networkx_pickle(tmp_path / "a.pkl", allow_pickle=True)
+
+
+EDGE = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("adjacency", "size", "words"),
+    [
+        (EDGE, 1, "an edge beyond its 1 nodes"),
+        (EDGE, 4, r"shape \(3, 3\) for 4 nodes"),
+        (EDGE, -1, "for -1 nodes"),
+        (EDGE, 2.5, "for 2.5 nodes"),
+        (EDGE[0], 2, r"shape \(3,\)"),
+        (EDGE.triu(), 2, "not symmetric"),
+        (EDGE, "two", "'two'|for two nodes|not supported"),
+    ],
+)
+def test_spectre_sizes_that_do_not_fit(tmp_path, adjacency, size, words):
+    torch.save([[EDGE, adjacency], [], [], [2, size]], tmp_path / "s.pt")
+    with pytest.raises((ValueError, TypeError), match=f"s.pt, graph 1: .*({words})"):
+        read_spectre(tmp_path / "s.pt")
+    with pytest.warns(SkippedData, match="left out 1 of 2: graph 1"):
+        g = read_spectre(tmp_path / "s.pt", errors="skip")
+    assert g.ids == (0,) and g.num_nodes.tolist() == [2]
+
+
+def test_spectre_sizes_of_another_number(tmp_path):
+    torch.save([[EDGE, EDGE], [], [], [2]], tmp_path / "s.pt")
+    with pytest.raises(ValueError, match=r"s.pt: 2 adjacencies, but 1 numbers of nodes"):
+        read_spectre(tmp_path / "s.pt", errors="skip")

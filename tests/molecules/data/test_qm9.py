@@ -136,3 +136,51 @@ def test_every_geometry_of_a_sample_is_in_angstrom():
     pairs = a.mask[:, :, None] & a.mask[:, None, :] & ~torch.eye(a.mask.shape[1], dtype=torch.bool)
     shortest = d.masked_fill(~pairs, np.inf).flatten(1).amin(1)
     assert shortest.min() > 0.9 and shortest.max() < 1.4  # O-H; molecules without hydrogen
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_limits_that_take_nothing(folder, limit):
+    for call in (qm9_table, read_qm9_raw):
+        with pytest.raises(ValueError, match=f"limit is how many .*at least 1 .*got {limit}"):
+            call(["Index"] if call is qm9_table else folder, limit=limit)
+    (folder / "gdb9.sdf").write_text("")
+    with pytest.raises(ValueError, match="limit is how many"):
+        read_qm9_raw(folder, limit=limit)
+
+
+@pytest.fixture
+def gdb9(tmp_path):
+    from scidiffuse.molecules.data.atoms import stack_atoms
+
+    atom = (np.array([2]), None, np.zeros((1, 3)), None)
+    stack_atoms([atom] * 3, ids=("gdb_1", "gdb_2", "helium")).to_sdf(tmp_path / "gdb9.sdf")
+    (tmp_path / "uncharacterized.txt").write_text("9 x\n")
+    return tmp_path
+
+
+def test_gdb9_records_without_a_row_or_number(gdb9):
+    (gdb9 / "gdb9.sdf.csv").write_text("mol_id,mu\ngdb_2,0.2\n")
+    with pytest.raises(ValueError, match=r"gdb9.sdf, record 'gdb_1': gdb9.sdf.csv has no row 'gdb_1'"):
+        read_qm9_raw(gdb9, properties=["mu"])
+    with pytest.warns(SkippedData, match=r"left out 2 of 3: .*'gdb_1'.*gdb_<number>, got 'helium'"):
+        atoms = read_qm9_raw(gdb9, properties=["mu"], errors="skip")
+    assert atoms.ids == (2,) and atoms.properties["mu"].tolist() == [0.2]
+    assert read_qm9_raw(gdb9, limit=2).ids == (1, 2)
+    (gdb9 / "uncharacterized.txt").write_text("1 x\n2 x\n")
+    with pytest.raises(ValueError, match="gdb_<number>"):
+        read_qm9_raw(gdb9)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("id,mu\ngdb_1,1\n", r"gdb9.sdf.csv has no column 'mol_id'; it has \['id', 'mu'\]"),
+        ("mol_id,mu\ngdb_1,low\n", "gdb9.sdf.csv: a property must be a column of numbers"),
+        ("mol_id,mu\ngdb_1,1\ngdb_1,2\n", "gdb9.sdf.csv names 'gdb_1' in two rows"),
+        ("", "gdb9.sdf.csv is no table"),
+    ],
+)
+def test_gdb9_tables_that_are_none(gdb9, text, words):
+    (gdb9 / "gdb9.sdf.csv").write_text(text)
+    with pytest.raises(ValueError, match=words):
+        read_qm9_raw(gdb9, properties=["mu"], errors="skip")

@@ -1,5 +1,6 @@
 """Biological sequences."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -112,3 +113,29 @@ def test_table_with_measured_activities(tmp_path):
 def test_any_letters_come_back(strings):
     s = from_strings(strings, unknown="keep")
     assert s.strings() == strings and int((s.mask & ~s.known).sum()) == sum(t.count("N") for t in strings)
+
+
+def test_some_of_them():
+    s = from_strings(["ACGT", "A", "CC"], ids=["a", "b", "c"], properties={"k": [1.0, 2.0, 3.0]})
+    for index in ([2, 0], torch.tensor([2, 0]), np.array([2, 0])):
+        some = s[index]
+        assert some.strings() == ["CC", "ACGT"] and some.ids == ("c", "a") and some.properties["k"].tolist() == [3, 1]
+    assert s[1].strings() == ["A"] and s[-1].ids == ("c",) and s[:2].ids == ("a", "b") and len(s[[]]) == 0
+    assert s[s.mask.sum(1) > 1].ids == ("a", "c") and [t.ids for t in s] == [("a",), ("b",), ("c",)]
+    for bad in (3, [0, -4], torch.tensor([True])):
+        with pytest.raises(IndexError):
+            s[bad]
+
+
+@pytest.mark.parametrize("more", [{"ids": ("a",)}, {"properties": {"k": [1.0]}}])
+def test_lists_of_another_length(more):
+    with pytest.raises(ValueError, match=r"(ids|k): expected one entry for each of 2 sequences, got 1"):
+        from_strings(["A", "C"], **more)
+    s = from_strings(["A", "C"])
+    parts = {"ids": s.ids, "properties": s.properties, **more}
+    with pytest.raises(ValueError, match=r"(ids|k): expected one entry for each of 2 sequences, got 1"):
+        Sequences(s.tokens, s.mask, s.alphabet, **parts)
+
+
+def test_one_string_is_one_sequence():
+    assert from_strings("ACGT").strings() == ["ACGT"]

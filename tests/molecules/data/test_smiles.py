@@ -94,3 +94,29 @@ def test_other_files(tmp_path):
     (tmp_path / "e.csv").write_text("")
     with pytest.raises(ValueError, match="no table"):
         read_smiles(tmp_path / "e.csv")
+
+
+def test_entries_that_are_no_text():
+    for bad, shown in ((None, "None"), (float("nan"), "nan"), (3, "3")):
+        with pytest.raises(
+            ValueError, match=rf"molecule 1 \({shown}\): expected a SMILES or an RDKit molecule, got {shown}"
+        ):
+            from_smiles(["C", bad])
+        with pytest.warns(SkippedData, match=rf"left out 1 of 2: molecule 1 \({shown}\)"):
+            assert from_smiles(["C", bad], errors="skip").ids == (0,)
+
+
+def test_an_empty_field_of_moses(tmp_path):
+    (tmp_path / "dataset_v1.csv").write_text("SMILES,SPLIT\nC,train\n,train\nCC,train\n")
+    table = read_moses(tmp_path / "dataset_v1.csv")
+    with pytest.raises(ValueError, match=r"dataset_v1.csv, row 2 \(''\): expected a SMILES"):
+        from_smiles(table)
+    with pytest.warns(SkippedData, match="row 2"):
+        assert from_smiles(table, errors="skip").ids == (1, 3)
+
+
+def test_limits(tmp_path):
+    (tmp_path / "a.smi").write_text("C\nCC\n")
+    for limit in (0, -1):
+        with pytest.raises(ValueError, match=f"at least 1 .None: all., got {limit}"):
+            read_smiles(tmp_path / "a.smi", limit=limit)

@@ -9,10 +9,10 @@ from scidiffuse.molecules.data import (
     from_networkx,
     from_smiles,
     keys,
+    murcko_scaffolds,
     random_split,
     scaffold_split,
 )
-from scidiffuse.molecules.data.splits import scaffolds
 
 CHAINS = ["C" * n + x for n in range(1, 21) for x in ("O", "N", "F", "S", "Cl")]
 
@@ -38,7 +38,7 @@ def test_duplicates():
 
 
 def test_murcko_scaffolds():
-    assert scaffolds(["Cc1ccccc1", "CCO", "O=C(c1ccccc1)C1CC1", "C[C@H]1CC1"]) == [
+    assert murcko_scaffolds(["Cc1ccccc1", "CCO", "O=C(c1ccccc1)C1CC1", "C[C@H]1CC1"]) == [
         "c1ccccc1",
         "",
         "O=C(c1ccccc1)C1CC1",
@@ -75,7 +75,7 @@ def test_scaffolds_are_never_in_two_parts(seed):
     for a in range(3):
         for b in range(a):
             check_leak(parts[a], parts[b], "scaffold")
-            assert not set(scaffolds(parts[a])) & set(scaffolds(parts[b]))
+            assert not set(murcko_scaffolds(parts[a])) & set(murcko_scaffolds(parts[b]))
 
 
 def test_a_leak_is_named():
@@ -103,3 +103,28 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match="no SMILES"):
         random_split(plain, seed=0)
     assert len(random_split(plain, seed=0, by=None).train) == 8
+
+
+def test_molecules_with_coordinates():
+    from scidiffuse.molecules.data.atoms import stack_atoms
+
+    atom = (np.array([6]), None, np.zeros((1, 3)), None)
+    atoms = stack_atoms([atom] * 4, smiles=("CCO", "OCC", "Cc1ccccc1", "C"))
+    assert duplicates(atoms).tolist() == [False, True, False, False] and murcko_scaffolds(atoms)[2] == "c1ccccc1"
+    for seed in range(5):
+        split = random_split(atoms, (0.5, 0.25, 0.25), seed=seed)
+        assert any({0, 1} <= set(part.tolist()) for part in (split.train, split.val, split.test))
+    check_leak(atoms[scaffold_split(atoms, (0.5, 0.0, 0.5)).train], ["CCN"])
+    with pytest.raises(ValueError, match="these atoms have no SMILES"):
+        random_split(stack_atoms([atom]), seed=0)
+
+
+def test_other_containers():
+    from scidiffuse.molecules.data import from_strings
+
+    sequences = from_strings(["A", "C", "G", "T"])
+    with pytest.raises(TypeError, match="by=None splits their rows"):
+        random_split(sequences, seed=0)
+    assert len(random_split(sequences, (0.5, 0.25, 0.25), seed=0, by=None).train) == 2
+    with pytest.raises(TypeError, match="expected Graphs, Atoms or SMILES, got int"):
+        keys(3)

@@ -131,3 +131,8 @@ def test_first_bad_one_ends_it():
 def test_strings_that_are_no_molecule(bad, words):
     with pytest.raises(ValueError, match=words):
         parse_smiles(bad)
+
+
+def test_what_is_neither_text_nor_molecule():
+    with pytest.raises(ValueError, match="molecule 1: expected a SMILES or an RDKit molecule, got None"):
+        Standardise().apply(["C", None])

@@ -50,6 +50,14 @@ def rewrite(folder, name, text):
         ("T_A.txt", "1, 4\n4, 1\n", "line 1: an edge between two graphs"),
         ("T_A.txt", "1, 99\n", "pairs of nodes from 1 to 9"),
         ("T_A.txt", "0, 1\n", "pairs of nodes from 1 to 9"),
+        ("T_A.txt", "1, 2\n2, 1\n1.5, 2\n", "T_A.txt, line 3: expected pairs of nodes .*whole numbers, got 1.5, 2"),
+        ("T_A.txt", "1, 2, 3\n", "T_A.txt: expected pairs of nodes .*got 3 numbers a line"),
+        ("T_A.txt", "", "T_A.txt is empty"),
+        ("T_A.txt", "1, nan\n", "line 1: expected pairs of nodes .*got 1, nan"),
+        ("T_graph_indicator.txt", "0\n" * 3 + "1\n" * 6, "T_graph_indicator.txt, line 1: .*counted from 1, got 0"),
+        ("T_graph_indicator.txt", "1\n" * 8 + "1.5\n", "T_graph_indicator.txt, line 9: .*whole.*got 1.5"),
+        ("T_graph_indicator.txt", "1\n" * 8 + "inf\n", "line 9: .*got inf"),
+        ("T_node_labels.txt", "1\n" * 8 + "1.2\n", "T_node_labels.txt, line 9: expected a label.*got 1.2"),
         ("T_A.txt", "1, 2\n", "graph 1: the adjacency is not symmetric"),
         ("T_A.txt", "1, 1\n", "node 0 has an edge to itself"),
         ("T_A.txt", "1, a\n", r"T_A.txt: expected numbers and commas"),
@@ -85,3 +93,8 @@ def test_enzymes_as_gdss_takes_them(data):
     whole = nx.Graph(edges.tolist())
     everything = read_tudataset(folder)
     assert len(everything) == 600 and int(everything.A.long().sum()) == 2 * whole.number_of_edges()
+
+
+def test_labels_of_several_columns_are_told_by_the_first(folder):
+    (folder / "T_node_labels.txt").write_text("".join(f"{-i % 3}, 7\n" for i in range(9)))
+    assert read_tudataset(folder).vocabulary == ("0", "1", "2")

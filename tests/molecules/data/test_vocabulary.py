@@ -1,5 +1,6 @@
 """Atom types: element and charge."""
 
+import numpy as np
 import pytest
 from rdkit import Chem
 
@@ -38,3 +39,13 @@ def test_no_element():
 
 def test_neutral_types_come_first():
     assert v.sort_types([(8, -1), (7, 1), (7, 0), (6, 0), (7, 1)]) == ("C", "N", "N+", "O-")
+
+
+def test_atomic_numbers():
+    assert v.atomic_numbers([1.0, 118.0]).tolist() == [1, 118] and v.atomic_numbers([6]).dtype == np.int64
+    for bad in (0, 119, 300.0, 6.5, -1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=rf"atom 2: {bad} is no element: expected a whole number, 1 to 118"):
+            v.atomic_numbers(np.array([6, bad]))
+    for bad in ([[6]], ["C"], 6):
+        with pytest.raises(ValueError, match="a list of numbers"):
+            v.atomic_numbers(bad)
