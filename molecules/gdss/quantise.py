@@ -12,6 +12,8 @@ Existing nodes are moved to the front in their order.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -19,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ..data.graphs import Graphs
+from ..data.standardise import ChangedMolecules
 from ..data.vocabulary import element, parse_type
 from ..samples import unsanitised
 from .config import GDSSConfig
@@ -118,7 +121,9 @@ def to_molecules(d: Discrete, meaning: Meaning) -> list[Any]:
 def elements_only(graphs: Graphs) -> Graphs:
     """Molecules whose types are elements, charges left out, as the published models are trained: ``N+`` becomes ``N``.
 
-    Sampling gives charges back to N, O and S one above their valence; anions do not come back. SMILES stay as given.
+    Sampling gives charges back to N, O and S one above their valence; anions do not come back: the acetate ion becomes
+    acetic acid. How many molecules lose charges, and of which atoms, is said in a
+    :class:`~scidiffuse.molecules.data.ChangedMolecules` warning. SMILES stay as given.
 
     Raises:
         ValueError: the graphs are no molecules.
@@ -128,4 +133,22 @@ def elements_only(graphs: Graphs) -> Graphs:
     symbols = [element(parse_type(name)[0]) for name in graphs.vocabulary]
     vocabulary = tuple(dict.fromkeys(symbols))
     index = torch.tensor([vocabulary.index(symbol) for symbol in symbols], dtype=torch.uint8)
+    _warn_of_charges(graphs.types, graphs.mask, graphs.vocabulary)
     return replace(graphs, types=index[graphs.types.long()] * graphs.mask, vocabulary=vocabulary)
+
+
+def _warn_of_charges(types: Tensor, mask: Tensor, vocabulary: Sequence[str]) -> None:
+    """Say how many molecules have charged atoms, and how many atoms of each charged type there are."""
+    charged = torch.tensor([parse_type(name)[1] != 0 for name in vocabulary])
+    atoms = charged[types.long()] & mask
+    molecules = int(atoms.any(1).sum())
+    if not molecules:
+        return
+    counts = torch.bincount(types[atoms].long(), minlength=len(vocabulary)).tolist()
+    listing = ", ".join(f"{count} {name}" for name, count in zip(vocabulary, counts, strict=True) if count)
+    warnings.warn(
+        f"elements_only: charges dropped in {molecules} of {len(mask)} molecules ({listing}); sampling gives them back "
+        "to N, O and S one above their valence, to no other atom",
+        ChangedMolecules,
+        stacklevel=3,
+    )

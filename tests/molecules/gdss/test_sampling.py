@@ -17,6 +17,7 @@ from scidiffuse.core.steering import SVDD
 from scidiffuse.molecules.chem import canonical, molecule_of
 from scidiffuse.molecules.data.graphs import Graphs
 from scidiffuse.molecules.data.smiles import from_smiles
+from scidiffuse.molecules.data.standardise import ChangedMolecules
 from scidiffuse.molecules.gdss import GDSS
 from scidiffuse.molecules.gdss.config import GDSSConfig
 from scidiffuse.molecules.gdss.quantise import Meaning, elements_only, quantise, to_graphs, to_molecules
@@ -271,6 +272,15 @@ def test_elements_only_merges_charged_types_and_the_protocol_charges_them_again(
     assert canonical(decode(d, Meaning("types", ("C", "N"), "implicit"))[0].mol) == "C[N+](C)(C)C"
     with pytest.raises(ValueError, match="no molecules"):
         elements_only(Graphs(torch.zeros(1, 2, 2, dtype=torch.uint8), torch.ones(1, 2, dtype=torch.bool)))
+
+
+def test_elements_only_says_what_it_drops(recwarn):
+    graphs = from_smiles(["CC(=O)[O-]", "C[N+](=O)[O-]", "C"])
+    with pytest.warns(ChangedMolecules, match=r"charges dropped in 2 of 3 molecules \(1 N\+, 2 O-\)") as caught:
+        merged = elements_only(graphs)
+    assert caught[0].filename == __file__ and merged.to_smiles(errors="none")[::2] == ["CC(=O)O", "C"]
+    elements_only(graphs[[2]])
+    assert not recwarn.list
 
 
 def test_all_virtual_atoms_are_an_empty_sample():
