@@ -12,6 +12,7 @@ from ..chem import parse
 from ..data.extras import chem, quiet, rdkit
 from ..data.files import read_lines, write_text
 from ..data.reactions import Reaction
+from ..data.smiles import is_header
 from ..data.standardise import parse_smiles
 
 __all__ = ["Inventory"]
@@ -68,17 +69,19 @@ class Inventory:
         Raises:
             ValueError: no SMILES.
         """
-        return self._of(str(smiles)) in self._keys
+        with quiet():
+            return self._of(str(smiles)) in self._keys
 
     def has(self, smiles: str) -> bool:
         """The same for a SMILES that is canonical already: no parsing where molecules are told by their SMILES."""
-        return smiles in self._keys if self.by == "smiles" else self._of(smiles) in self._keys
+        return smiles in self._keys if self.by == "smiles" else smiles in self
 
     def without(self, *molecules: str) -> Self:
         """The inventory without some molecules: to make what could also be bought."""
         new = object.__new__(type(self))
         new.by, new.source = self.by, self.source
-        new._keys = self._keys - {self._of(smiles) for smiles in molecules}
+        with quiet():
+            new._keys = self._keys - {self._of(smiles) for smiles in molecules}
         if not new._keys:
             raise ValueError(f"{self.source}: nothing would be left of the inventory")
         return new
@@ -97,8 +100,8 @@ class Inventory:
     # -- files and reactions -----------------------------------------------------------------------------------------
     @classmethod
     def read(cls, path: str | Path, column: str | None = None, by: Key = "smiles", errors: Errors = "raise") -> Self:
-        """Read a ``.smi`` or ``.txt`` (a SMILES, and whatever behind a blank, a line; ``#`` begins a comment), a
-        ``.csv`` or a ``.tsv``, all also with ``.gz``.
+        """Read a ``.smi`` or ``.txt`` (a SMILES, and whatever behind a blank, a line; ``#`` begins a comment; a first
+        line ``smiles ...`` is a header), a ``.csv`` or a ``.tsv``, all also with ``.gz``.
 
         Args:
             path: the file. column: of a table; found by its name (``smiles``; ``inchikey`` with ``by="inchikey"``)
@@ -114,6 +117,8 @@ class Inventory:
         lines = read_lines(path)
         if name.endswith((".smi", ".smiles", ".txt")):
             entries = [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
+            if entries and is_header(entries[0]):
+                entries = entries[1:]
         elif name.endswith((".csv", ".tsv")):
             entries = _column(path.name, lines, "\t" if name.endswith(".tsv") else ",", column, by)
         else:

@@ -65,3 +65,17 @@ def test_small_reactants_of_reactions():
     reaction = Reaction(("CCO", "CCCCCCCC"), (), ("CC",), "", 1)
     assert list(sy.Inventory.from_reactions([reaction], max_atoms=3)) == ["CCO"]
     assert len(sy.Inventory.from_reactions([reaction], max_atoms=None)) == 2
+
+
+@pytest.mark.parametrize("head", ["smiles name", "SMILES", "canonical_smiles\tid", "# a comment\nsmiles"])
+def test_a_header_of_a_list_is_no_molecule(tmp_path, head):
+    (tmp_path / "a.smi").write_text(f"{head}\nOCC ethanol\nCC\n")
+    assert list(sy.Inventory.read(tmp_path / "a.smi")) == ["CC", "CCO"]
+
+
+def test_a_question_about_no_molecule_is_one_error_and_no_noise(capfd):
+    stock = sy.Inventory(["CCO"], by="inchikey")
+    for ask in (lambda: "XX" in stock, lambda: stock.has("XX"), lambda: stock.without("XX")):
+        with pytest.raises(ValueError, match="'XX' is no SMILES"):
+            ask()
+    assert capfd.readouterr() == ("", "")
