@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from ..core.scores import Score
+from .building import unsanitised
 from .data.files import write_text
 from .data.graphs import Graphs
-from .data.vocabulary import parse_type
 
 __all__ = ["GraphSamples", "graph_samples", "unsanitised"]
 
@@ -61,32 +60,6 @@ class GraphSamples:
         if self.smiles is None:
             raise ValueError("these graphs are no molecules: write an .npz")
         return write_text(path, "".join(f"{s} {i}\n" for i, s in enumerate(self.smiles) if s is not None))
-
-
-def unsanitised(A: Tensor, mask: Tensor, types: Tensor, vocabulary: tuple[str, ...], hydrogens: str) -> list[Any]:
-    """RDKit molecules, not sanitised, one a graph: step 1 of the protocol of :mod:`.chem`, which goes on from there.
-
-    Where the vocabulary has charged types, charges are those of the types; else the protocol gives charges to N, O and
-    S that are one above their valence. An empty graph is a molecule without atoms.
-
-    Args:
-        A, mask, types: (B, N, N), (B, N), (B, N).
-        vocabulary, hydrogens: see `Graphs`.
-    """
-    from .chem import build
-    from .data.molecules import build as build_typed
-
-    pairs = [parse_type(name) for name in vocabulary]
-    typed = hydrogens == "explicit" or any(charge for _, charge in pairs)
-    numbers = np.array([number for number, _ in pairs])
-    out = []
-    for a, there, kinds in zip(A.numpy(), mask.numpy(), types.numpy(), strict=True):
-        a, kinds = a[np.ix_(there, there)], kinds[there]
-        if typed:
-            out.append(build_typed([pairs[k] for k in kinds], a, hydrogens))  # type: ignore[arg-type]
-        else:
-            out.append(build(numbers[kinds], a))
-    return out
 
 
 def graph_samples(

@@ -143,7 +143,7 @@ def _molecules(
         names = [n for n in names if suite != "basic" or n not in ("novel", "valid_unique_novel")]
     return metrics.evaluate(
         smiles,
-        train=None if train is None else known_of(train, smiles),  # type: ignore[arg-type]
+        train=None if train is None else known_of(train, smiles),
         reference=None if reference is None else strings_of(reference),
         suite=names,
         allow_small=allow_small,

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from ..building import unsanitised
 from ..data.atoms import Atoms
 from ..data.graphs import Graphs
-from ..samples import GraphSamples, unsanitised
 
-__all__ = ["as_graphs", "as_matrices", "as_molecules", "built", "refuse_text"]
+__all__ = ["as_graphs", "as_matrices", "as_molecules", "built", "other_graphs", "refuse_text"]
 
 
 def refuse_text(given: Any, what: str) -> None:
@@ -50,11 +50,11 @@ def as_molecules(given: Any) -> Any:
         if given.hydrogens is None:
             raise TypeError(f"expected molecules, got {given!r}: these graphs have no atom types (hydrogens=None)")
         return built(given)
-    if isinstance(given, GraphSamples):
+    if _held(given, Graphs) is not None:
         if given.mols is None:
             raise TypeError("expected molecules: these samples are other graphs; graph_mmd and graph_vun score them")
         return given.mols
-    atoms = _atoms_of(given)
+    atoms = given if isinstance(given, Atoms) else _held(given, Atoms)
     if atoms is None:
         return given
     if given.smiles is None:
@@ -69,9 +69,16 @@ def as_graphs(given: Any) -> Any:
         TypeError: atoms in space, which are no graphs, or one string.
     """
     refuse_text(given, "graphs")
-    if (atoms := _atoms_of(given)) is not None:
-        raise TypeError(f"expected graphs, got {atoms!r}: atoms in space have no edges of their own")
-    return given.graphs if isinstance(given, GraphSamples) else given
+    if isinstance(given, Atoms) or _held(given, Atoms) is not None:
+        raise TypeError("expected graphs, got atoms in space: they have no edges of their own")
+    held = _held(given, Graphs)
+    return given if held is None else held
+
+
+def other_graphs(given: Any) -> Graphs | None:
+    """`Graphs`, or those of samples, that are no molecules; None for anything else."""
+    held = given if isinstance(given, Graphs) else _held(given, Graphs)
+    return held if isinstance(held, Graphs) and held.hydrogens is None else None
 
 
 def as_matrices(given: Any) -> Any:
@@ -97,7 +104,7 @@ def built(graphs: Graphs) -> list[Any]:
     return unsanitised(graphs.A, graphs.mask, graphs.types, graphs.vocabulary, graphs.hydrogens)
 
 
-def _atoms_of(given: Any) -> Atoms | None:
-    """The `Atoms` that something is, or that samples in space (`AtomSamples`) hold."""
-    found = given if isinstance(given, Atoms) else getattr(given, "atoms", None)
-    return found if isinstance(found, Atoms) else None
+def _held(given: Any, kind: type) -> Any:
+    """The `Graphs` or `Atoms` that the samples of a model hold, None where something is no samples of that kind."""
+    found = getattr(given, "graphs" if kind is Graphs else "atoms", None)
+    return found if isinstance(found, kind) else None

@@ -27,7 +27,7 @@ without nodes are left out and counted. No coefficient of a node of degree < 2 i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -36,10 +36,6 @@ from ..data.extras import networkx
 from .containers import as_matrices
 from .mmd import GraphKernel, distances, gaussian, mmd
 from .orbits import node_orbits
-
-if TYPE_CHECKING:
-    from ..data.graphs import Graphs
-    from ..samples import GraphSamples
 
 __all__ = ["DESCRIPTORS", "adjacency", "descriptor", "graph_mmd"]
 
@@ -114,8 +110,8 @@ def _spectral(A: np.ndarray) -> np.ndarray:
 
 
 def graph_mmd(
-    generated: Sequence[Any] | Graphs | GraphSamples,
-    reference: Sequence[Any] | Graphs | GraphSamples,
+    generated: Any,
+    reference: Any,
     kernel: GraphKernel = "emd",
     which: Sequence[str] = DESCRIPTORS,
     *,

@@ -34,9 +34,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from ...core.scores import Score
-from ..data.graphs import Graphs
-from ..samples import GraphSamples
-from .containers import as_matrices, as_molecules
+from .containers import as_matrices, as_molecules, other_graphs
 from .mmd import of_features
 from .validity import molecules_of
 
@@ -44,8 +42,8 @@ __all__ = ["nspdk_features", "nspdk_mmd"]
 
 
 def nspdk_mmd(
-    generated: Sequence[Any],
-    reference: Sequence[Any],
+    generated: Any,
+    reference: Any,
     *,
     radius: int = 4,
     distance: int = 4,
@@ -85,9 +83,9 @@ Labelled = tuple[list[Any], dict[tuple[int, int], Any]]
 
 def _entries(given: Any) -> Any:
     """Molecules, networkx graphs, or (labels of nodes, labels of edges), of what may be a container."""
-    graphs = given.graphs if isinstance(given, GraphSamples) and given.mols is None else given
-    if not isinstance(graphs, Graphs) or graphs.hydrogens is not None:
-        return as_molecules(graphs)
+    graphs = other_graphs(given)
+    if graphs is None:
+        return as_molecules(given)
     names = graphs.vocabulary or ("",) * 256
     kinds = [None] * len(graphs) if graphs.types is None else graphs.types.numpy()
     out = []

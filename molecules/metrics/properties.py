@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...core.scores import Score
-from .. import chem
+from ..chem import logp, qed, sa_score, weight
 from ..data.extras import quiet
 from .uncertainty import mean
 from .validity import molecules_of
@@ -26,10 +26,10 @@ from .validity import molecules_of
 __all__ = ["PROPERTIES", "property_means"]
 
 PROPERTIES: dict[str, tuple[Callable[[Any], float], str, str]] = {
-    "qed": (chem.qed, "1", "QED (RDKit's mean weights)"),
-    "logp": (chem.logp, "1", "logP (Crippen)"),
-    "sa": (chem.sa_score, "1", "SA score (RDKit's Contrib)"),
-    "weight": (chem.weight, "g/mol", "molecular weight"),
+    "qed": (qed, "1", "QED (RDKit's mean weights)"),
+    "logp": (logp, "1", "logP (Crippen)"),
+    "sa": (sa_score, "1", "SA score (RDKit's Contrib)"),
+    "weight": (weight, "g/mol", "molecular weight"),
 }
 """Function of a sanitised molecule, its unit, and what it is, by name."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...core.scores import Score
 from .containers import refuse_text
@@ -13,14 +13,6 @@ from .moses import filters, fragments, internal_diversity, nearest_neighbour, sc
 from .nspdk import nspdk_mmd
 from .properties import property_means
 from .validity import molecules_of, novelty, uniqueness, valid_unique_novel, validity
-
-if TYPE_CHECKING:
-    from ..data.atoms import Atoms
-    from ..data.graphs import Graphs
-    from ..edm.samples import AtomSamples
-    from ..samples import GraphSamples
-
-    Molecular = Graphs | GraphSamples | Atoms | AtomSamples
 
 __all__ = ["SUITES", "evaluate"]
 
@@ -58,10 +50,10 @@ _COMPARE: dict[str, Callable[..., Score]] = {
 
 
 def evaluate(
-    molecules: Sequence[Any] | Molecular,
+    molecules: Any,
     *,
-    train: Sequence[Any] | Molecular | None = None,
-    reference: Sequence[Any] | Molecular | None = None,
+    train: Any = None,
+    reference: Any = None,
     suite: str | Sequence[str] = "moses",
     k: Sequence[int] = (1000, 10_000),
     fcd_reference: FcdStatistics | None = None,

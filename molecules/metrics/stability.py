@@ -19,16 +19,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ...core.scores import Score, bootstrap
 from ..data.atoms import Atoms
 from .uncertainty import share
-
-if TYPE_CHECKING:
-    from ..edm.samples import AtomSamples
 
 __all__ = ["BOND_LENGTHS", "MARGINS", "VALENCES", "bond_orders", "limits", "stability"]
 
@@ -124,7 +121,7 @@ def _checked(numbers: Any, positions: np.ndarray | None, mask: np.ndarray | None
 
 
 def bond_orders(
-    numbers: np.ndarray | Atoms | AtomSamples,
+    numbers: Any,
     positions: np.ndarray | None = None,
     mask: np.ndarray | None = None,
     *,
@@ -155,7 +152,7 @@ def bond_orders(
 
 
 def stability(
-    numbers: np.ndarray | Atoms | AtomSamples,
+    numbers: Any,
     positions: np.ndarray | None = None,
     mask: np.ndarray | None = None,
     *,

@@ -35,7 +35,6 @@ from typing import TYPE_CHECKING, Any
 from ...core.scores import Score, wilson
 from ..chem import canonical, molecule_of, parse
 from ..data.graphs import Graphs
-from ..samples import GraphSamples
 from .containers import as_molecules, built
 from .uncertainty import share
 
@@ -111,8 +110,10 @@ def graph_validity(graphs: Sequence[Any] | Graphs, *, level: float = 0.95) -> Gr
     Raises:
         ValueError: an empty list. TypeError: entries that are no molecules.
     """
-    if isinstance(graphs, GraphSamples):
-        raise TypeError("GraphSamples have these scores in their report; give molecules of chem.build, or Graphs")
+    if hasattr(graphs, "report"):
+        raise TypeError(
+            f"{type(graphs).__name__} have these scores in their report; give molecules of chem.build, or Graphs"
+        )
     if isinstance(graphs, Graphs):
         graphs = built(graphs)
     if len(graphs) == 0:

@@ -14,18 +14,13 @@ exactly. Graphs are simple, labels and weights count nowhere, as in :mod:`.graph
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...core.scores import Score
 from ..data.extras import networkx
 from .containers import as_matrices
 from .graphs import adjacency
 from .uncertainty import share
-
-if TYPE_CHECKING:
-    from ..data.graphs import Graphs
-    from ..samples import GraphSamples
 
 __all__ = ["graph_vun"]
 
@@ -52,8 +47,8 @@ class _Classes:
 
 
 def graph_vun(
-    graphs: Sequence[Any] | Graphs | GraphSamples,
-    train: Iterable[Any] | Graphs | GraphSamples | None = None,
+    graphs: Any,
+    train: Any = None,
     *,
     planar: bool = False,
     level: float = 0.95,

@@ -85,6 +85,8 @@ def test_molecules_of_dense_graphs(padded):
         for given in (graphs, bare, samples):
             alike(m.evaluate(given, train=graphs[:2], reference=bare[1:], suite=names), expected)
         alike(m.graph_validity(bare).scores(), samples.report)
+        with pytest.raises(TypeError, match="GraphSamples have these scores in their report"):
+            m.graph_validity(samples)
         assert float(m.nspdk_mmd(bare, known)) == pytest.approx(0.0, abs=1e-15)
 
 
@@ -117,7 +119,7 @@ def test_samples_in_space_are_the_molecules_they_are():
     assert scores["valid_rdkit"] == samples.report["valid_rdkit"] and scores["novel"].value == 0.5
     alike(m.stability(samples), m.stability(atoms))
     for function in (m.graph_mmd, m.graph_vun):
-        with pytest.raises(TypeError, match="expected graphs, got Atoms"):
+        with pytest.raises(TypeError, match="expected graphs, got atoms in space"):
             function(samples, samples)
     with pytest.raises(TypeError, match="without SMILES"):
         m.validity(atoms)
