@@ -76,6 +76,8 @@ def convert(
 
     \b
       scidiffuse molecules convert clean.smi start.sdf --embed
+
+    \b
       scidiffuse molecules convert mine.csv clean.smi --fragments largest \\
           --charges neutralise --errors skip
     """

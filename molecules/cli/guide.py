@@ -122,6 +122,8 @@ def guide(
 
     \b
       scidiffuse molecules guide mine:score --method fk --out guided
+
+    \b
       scidiffuse molecules guide qed --candidates 10 --sampler s4 --steps 200 \\
           --best-of --out guided
     """

@@ -95,6 +95,8 @@ def train(
 
     \b
       scidiffuse molecules train edm mine.sdf --set layers=4 --out runs/mine
+
+    \b
       scidiffuse molecules train gdss qm9 --vocabulary CNOF --errors skip \\
           --split random --out runs/gdss-qm9
     """
