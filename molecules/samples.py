@@ -75,14 +75,13 @@ def graph_samples(
     """
     if graphs.hydrogens is None or graphs.types is None or graphs.vocabulary is None:
         return GraphSamples(graphs, None, None, {}, info, records=records or {})
-    from .chem import canonical, molecule_of, rdkit_chem
+    from .chem import canonical, rdkit_chem
     from .metrics.validity import graph_validity
 
     made: list[Any] = [rdkit_chem().RWMol() for _ in range(n)]
     built = unsanitised(graphs.A, graphs.mask, graphs.types, graphs.vocabulary, graphs.hydrogens)
     for i, mol in zip(graphs.ids, built, strict=True):
         made[i] = mol
-    found = graph_validity(made)
-    mols = [molecule_of(mol, held).mol for mol in made] if held else found.mols
-    smiles = [None if mol is None else canonical(mol) for mol in mols]
-    return GraphSamples(graphs, mols, smiles, found.scores(), info, records=records or {})
+    found = graph_validity(made, held=held)
+    smiles = [None if mol is None else canonical(mol) for mol in found.mols]
+    return GraphSamples(graphs, found.mols, smiles, found.scores(), info, records=records or {})

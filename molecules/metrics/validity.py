@@ -101,11 +101,12 @@ class GraphValidity:
         return {score.name: score for score in (self.uncorrected, self.corrected, self.connected)}
 
 
-def graph_validity(graphs: Sequence[Any] | Graphs, *, level: float = 0.95) -> GraphValidity:
+def graph_validity(graphs: Sequence[Any] | Graphs, *, level: float = 0.95, held: int = 0) -> GraphValidity:
     """Validity of molecules as :func:`.chem.build` makes them from graphs: not sanitised, Kekulé bonds.
 
     Args:
         graphs: such molecules, or `Graphs` of molecules. (`GraphSamples` have these scores in their ``report``.)
+        held: atoms of a scaffold, the first ones, which correction keeps.
 
     Raises:
         ValueError: an empty list. TypeError: entries that are no molecules.
@@ -124,7 +125,7 @@ def graph_validity(graphs: Sequence[Any] | Graphs, *, level: float = 0.95) -> Gr
                 f"graph {row} is a {type(graph).__name__}: expected molecules that are not sanitised, as "
                 "chem.build(numbers, orders) makes them of a graph, or Graphs; validity() scores SMILES"
             )
-    made = [molecule_of(graph) for graph in graphs]
+    made = [molecule_of(graph, held) for graph in graphs]
     n = len(made)
 
     def score(name: str, hits: Iterable[bool], text: str) -> Score:
