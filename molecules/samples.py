@@ -13,7 +13,7 @@ from .building import unsanitised
 from .data.files import write_text
 from .data.graphs import Graphs
 
-__all__ = ["GraphSamples", "graph_samples", "unsanitised"]
+__all__ = ["GraphSamples", "graph_samples"]
 
 
 @dataclass(frozen=True)

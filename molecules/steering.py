@@ -18,8 +18,8 @@ from ..core.hooks import Step
 from ..core.noise import SlotNoise
 from ..core.steering import SVDD, FeynmanKac
 from ..core.steering.resampling import pick, uniforms
+from .building import unsanitised
 from .chem import molecule_of
-from .samples import unsanitised
 
 __all__ = ["GraphReward", "Steering", "choose", "with_reward"]
 

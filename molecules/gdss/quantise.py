@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..building import unsanitised
 from ..data.graphs import Graphs
 from ..data.standardise import ChangedMolecules
 from ..data.vocabulary import element, parse_type
-from ..samples import unsanitised
 from .config import GDSSConfig
 
 __all__ = ["Discrete", "Meaning", "elements_only", "quantise", "to_graphs", "to_molecules"]
@@ -114,7 +114,7 @@ def to_graphs(X: Tensor, A: Tensor, mask: Tensor, config: GDSSConfig, meaning: M
 
 
 def to_molecules(d: Discrete, meaning: Meaning) -> list[Any]:
-    """RDKit molecules, not sanitised, one a graph; see :func:`..samples.unsanitised`."""
+    """RDKit molecules, not sanitised, one a graph; see :func:`..building.unsanitised`."""
     return unsanitised(d.A, d.mask, d.types, meaning.vocabulary or (), meaning.hydrogens or "implicit")
 
 
