@@ -2,7 +2,8 @@ r"""Whether three-dimensional molecules are physically sensible: PoseBusters' ch
 
 *PoseBusters* (Buttenschoen, Morris and Deane, "PoseBusters: AI-based docking methods fail to generate physically valid
 poses or generalise to novel sequences", 2024), ``config="mol"``: the checks that need no protein. One share a check,
-and ``posebusters_valid``, the share that passes all. A molecule that could not be made (None) fails every one.
+and ``posebusters_valid``, the share that passes all. A molecule that could not be made (None) fails every one; a check
+that could not be done (RDKit finds no conformers of some strained cages to compare the energy with) counts as failed.
 
 *Strain*: E(as generated) - E(nearest minimum) in the force field MMFF94, kcal/mol; the minimum is reached from the
 generated positions, so that this is the strain of bond lengths, angles and contacts, not of the choice of conformer.
@@ -12,7 +13,9 @@ theory are not at zero; give them beside.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,7 +49,7 @@ def posebusters(molecules: Sequence[Mol | None], *, level: float = 0.95) -> dict
     made = [mol for mol in molecules if mol is not None]
     if not made:
         raise ValueError(f"none of the {n} molecules could be made: there is no geometry to check")
-    with quiet():
+    with quiet(), _without_warnings("posebusters"):
         table = PoseBusters(config="mol").bust(made, None, None)
     passed = table.fillna(False).astype(bool)
     text = f'of {n} molecules, {n - len(made)} of them not made; posebusters config "mol"'
@@ -59,6 +62,18 @@ def posebusters(molecules: Sequence[Mol | None], *, level: float = 0.95) -> dict
         hits = int(passed[check].sum())
         out.append(share(f"posebusters_{check}", hits, n, f"share that passes {check!r}, {text}", level=level))
     return {score.name: score for score in out}
+
+
+@contextmanager
+def _without_warnings(library: str) -> Iterator[None]:
+    """The warnings that a library logs off: its table says the same, a check a molecule."""
+    logger = logging.getLogger(library)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def strain_energy(mol: Mol, max_steps: int = 5000) -> float:

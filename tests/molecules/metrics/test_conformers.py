@@ -39,6 +39,15 @@ def test_aspirin_passes_every_check_and_a_broken_one_does_not():
     assert float(mixed["posebusters_sanitization"]) == 2 / 4
 
 
+def test_a_check_that_could_not_be_done_counts_as_failed_and_is_not_logged(caplog):
+    pytest.importorskip("posebusters")
+    mol = Chem.AddHs(Chem.MolFromInchi("InChI=1S/C5H7N/c1-3-4(1)6-2-5(3)6/h3-5H,1-2H2/t3-,4+,5-,6+/m0/s1"))
+    mol.AddConformer(Chem.Conformer(mol.GetNumAtoms()))
+    cage = moved(mol, 1.0)  # RDKit finds no conformers of this cage, so that there is no energy to compare with
+    assert float(posebusters([cage])["posebusters_internal_energy"]) == 0.0
+    assert not caplog.records
+
+
 def test_strain_is_the_energy_above_the_minimum():
     mol = embedded("CCO")
     assert strain_energy(mol) == pytest.approx(0.0, abs=1e-3)
