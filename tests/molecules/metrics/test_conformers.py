@@ -45,7 +45,7 @@ def test_a_check_that_could_not_be_done_counts_as_failed_and_is_not_logged(caplo
     mol.AddConformer(Chem.Conformer(mol.GetNumAtoms()))
     cage = moved(mol, 1.0)  # RDKit finds no conformers of this cage, so that there is no energy to compare with
     assert float(posebusters([cage])["posebusters_internal_energy"]) == 0.0
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.name.startswith("posebusters")]
 
 
 def test_strain_is_the_energy_above_the_minimum():
