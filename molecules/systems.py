@@ -11,7 +11,9 @@ from typing import Any, Literal
 from ..core import checkpoint
 from ..core.model import load_kind
 
-__all__ = ["SYSTEMS", "Kind", "System", "kind_of", "load_model", "pretrained", "system"]
+__all__ = ["SYSTEMS", "Kind", "System", "kind_of", "load_model", "pretrained", "shipped", "system"]
+
+_ASSETS = Path(__file__).parent / "assets"
 
 Kind = Literal["graphs", "atoms", "sequences"]
 """What a system is trained on: `Graphs`, `Atoms` or `Sequences`."""
@@ -85,18 +87,24 @@ def load_model(folder: str | os.PathLike[str]) -> Any:
     return load_kind(folder, [entry.name for entry in SYSTEMS.values()], system, "generator")
 
 
+def shipped() -> list[str]:
+    """The names of the models that come with the package."""
+    return sorted(p.name for p in _ASSETS.iterdir() if checkpoint.is_checkpoint(p)) if _ASSETS.is_dir() else []
+
+
 def pretrained(name: str = "gdss-qm9") -> Path:
-    """The folder of a model that ships with the package.
+    """The folder of a model that comes with the package.
+
+    Args:
+        name: ``"gdss-qm9"``, graphs, or ``"edm-qm9"``, molecules in space. Each has its ``CARD.md``.
 
     Raises:
         FileNotFoundError: this installation has none of that name; those there are are listed.
     """
-    assets = Path(__file__).parent / "assets"
-    folder = assets / name
+    folder = _ASSETS / name
     if not checkpoint.is_checkpoint(folder):
-        there = sorted(p.name for p in assets.iterdir() if checkpoint.is_checkpoint(p)) if assets.is_dir() else []
         raise FileNotFoundError(
-            f"no trained model {name!r} comes with this version ({', '.join(there) or 'none does'}): train one, and "
-            "name its folder"
+            f"no trained model {name!r} comes with this version ({', '.join(shipped()) or 'none does'}): train one, "
+            "and name its folder"
         )
     return folder

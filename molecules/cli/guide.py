@@ -36,6 +36,7 @@ from .options import (
     folder_of,
     load,
     sampler_of,
+    scaffold_of,
     settings_of,
 )
 from .results import known_beside, pictures, report, scores_of, table_of, write_samples
@@ -142,7 +143,7 @@ def guide(
             sampler=sampler_of(trained.sample, sampler),
             steps=steps,
             nodes=nodes,
-            scaffold=scaffold,
+            scaffold=scaffold_of(trained, scaffold),
             max_batch=max_batch,
             seed=seed,
             progress=progress,
@@ -195,7 +196,7 @@ def guide(
         smiles = getattr(plain, "smiles", None)
         sets = {} if smiles is None else {"unguided": smiles[:n]}
         written += pictures(
-            result, folder, draw, beside.reference, scores, label="guided", scaffold=scaffold, sets=sets
+            result, folder, draw, beside.reference, scores, label="guided", highlight=scaffold, sets=sets
         )
         for path in written:
             typer.echo(f"wrote {path}")

@@ -22,6 +22,7 @@ __all__ = [
     "policy_of",
     "read",
     "sampler_of",
+    "scaffold_of",
     "settings_of",
     "strings_of",
     "suffix_of",
@@ -61,7 +62,11 @@ Lower = Annotated[
 ]
 # -- model and sampling
 Model = Annotated[
-    Path | None, typer.Option(help="Folder of a trained model, or the --out of a training; default: the shipped one.")
+    Path | None,
+    typer.Option(
+        help="Folder of a trained model, or the --out of a training, or one that ships: gdss-qm9 (graphs; the "
+        "default), edm-qm9 (3-D)."
+    ),
 ]
 Number = Annotated[int, typer.Option("-n", "--number", help="How many samples.")]
 Steps = Annotated[int | None, typer.Option(help="Steps of the sampler; default: the model's.")]
@@ -69,7 +74,13 @@ Sampler = Annotated[
     str | None, typer.Option(help='By its name in the system, s4 or pc (gdss), or one of the core, "DDIM(eta=0.5)".')
 ]
 Nodes = Annotated[int | None, typer.Option(help="Nodes (atoms) of every sample; default: drawn as in the training.")]
-Scaffold = Annotated[str | None, typer.Option(help="SMILES of atoms and bonds that every sample has.")]
+Scaffold = Annotated[
+    str | None,
+    typer.Option(
+        help="SMILES of atoms and bonds that every sample has; in 3-D a file (.sdf, .xyz) of one molecule, whose atoms "
+        "every sample has where they are."
+    ),
+]
 Condition = Annotated[
     list[str] | None, typer.Option(help="Property that is asked for, mu=2.5, of a model trained with it; repeatable.")
 ]
@@ -337,11 +348,36 @@ def known_of(train: str | Sequence[str], samples: Sequence[str | None], **option
     return {s for s in (canonical(text, stereo=False) for text in strings) if s is not None}
 
 
-def load(folder: Path | None) -> Any:
-    """The model in a folder, of whatever system; the one that ships where there is none."""
-    from ..systems import load_model, pretrained
+def load(model: Path | None) -> Any:
+    """The model in a folder, of whatever system, or one that ships, by its name; the GDSS that ships where none is
+    named."""
+    from ..systems import load_model, pretrained, shipped
 
-    return load_model(pretrained() if folder is None else folder)
+    if model is None:
+        return load_model(pretrained())
+    return load_model(pretrained(str(model)) if str(model) in shipped() and not model.exists() else model)
+
+
+def scaffold_of(model: Any, scaffold: str | None) -> Any:
+    """What a model takes as a scaffold: a SMILES, or of models in space the molecule in a file.
+
+    Raises:
+        ValueError: no such file, none of molecules in space.
+    """
+    from .. import data
+    from ..systems import kind_of
+
+    if scaffold is None or kind_of(model) != "atoms":
+        return scaffold
+    if not Path(scaffold).is_file():
+        raise ValueError(
+            f"--scaffold {scaffold}: of a model in space it is a file (.sdf, .xyz) of one molecule, and there is none "
+            "of that name"
+        )
+    found = data.read(scaffold)
+    if not isinstance(found, data.Atoms):
+        raise ValueError(f"--scaffold {scaffold}: expected a molecule in space (.sdf, .xyz), got {found!r}")
+    return found
 
 
 def folder_of(out: Path) -> Path:

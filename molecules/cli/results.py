@@ -168,7 +168,7 @@ def pictures(
     scores: Mapping[str, Score],
     *,
     label: str = "samples",
-    scaffold: str | None = None,
+    highlight: str | None = None,
     sets: Mapping[str, Sequence[Any]] | None = None,
 ) -> list[Path]:
     """What there is to look at, the first `count` samples; nothing at 0.
@@ -176,7 +176,8 @@ def pictures(
     Args:
         result: samples. folder: of the files. reference: molecules, drawn beside molecules. scores: MMDs among them are
             drawn.
-        label: of the samples in legends. scaffold: marked in the drawings. sets: further molecules for the histograms.
+        label: of the samples in legends. highlight: a scaffold's SMILES, marked in drawings of graphs. sets: further
+            molecules for the histograms.
     """
     from .. import plots
 
@@ -194,7 +195,8 @@ def pictures(
     if getattr(result, "smiles", None) is not None:
         mols = [m for m in result.smiles if m is not None]
         if mols:
-            written.append(_save(plots.molecule_grid(mols[:count], highlight=scaffold), folder / "molecules.png"))
+            marked = None if hasattr(result, "atoms") else highlight
+            written.append(_save(plots.molecule_grid(mols[:count], highlight=marked), folder / "molecules.png"))
             together: dict[str, Sequence[Any]] = {label: mols} | dict(sets or {})
             if reference is not None:
                 together["reference"] = list(reference[:5000])

@@ -34,6 +34,7 @@ from .options import (
     given,
     load,
     sampler_of,
+    scaffold_of,
     settings_of,
     taken,
 )
@@ -106,7 +107,7 @@ def sample(
             sampler=sampler_of(trained.sample, sampler),
             steps=steps,
             nodes=nodes,
-            scaffold=scaffold,
+            scaffold=scaffold_of(trained, scaffold),
             max_batch=max_batch,
             seed=seed,
             progress=progress,
@@ -127,13 +128,14 @@ def sample(
                 system=type(trained).__name__,
                 n=n,
                 info=result.info,
+                scaffold=scaffold,
                 train=train,
                 reference=reference,
                 seconds=round(seconds, 2),
             )
         )
         label = type(trained).__name__
-        written += pictures(result, folder, draw, known.reference, scores, label=label, scaffold=scaffold)
+        written += pictures(result, folder, draw, known.reference, scores, label=label, highlight=scaffold)
         _tell(written)
 
 

@@ -71,7 +71,12 @@ class Features:
     @property
     def width(self) -> int:
         """F."""
-        return len(self.elements) + len(self.parts) - 1
+        return len(self.channels)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """What each of the F channels is: "types" for each element, then the other parts."""
+        return (*("types",) * len(self.elements), *self.parts[1:])
 
     @property
     def numbers(self) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from scidiffuse import molecules as mo
 from scidiffuse.molecules.systems import load_model
@@ -76,6 +77,20 @@ def test_guide(name, reward, runs, tmp_path, call, monkeypatch):
         strings = mo.read_fasta(tmp_path / "g" / "samples.fasta").strings()
         expected = [sum(s.count(a) for a in "GC") / len(s) for s in strings]
         assert rewards["guided"] == pytest.approx(expected)
+
+
+def test_a_scaffold_in_space_is_a_file(runs, tmp_path, call):
+    out, _ = runs("edm")
+    (tmp_path / "oh.xyz").write_text("2\n\nO 5 5 5\nH 5.96 5 5\n")
+    words = ["sample", "--model", out, "-n", 3, "--steps", 4, "--no-progress", "--out", tmp_path / "s"]
+    call(*words, "--scaffold", tmp_path / "oh.xyz")
+    found = mo.read_xyz(tmp_path / "s" / "samples.xyz")
+    assert (found.numbers[:, :2] == torch.tensor([8, 1])).all()
+    torch.testing.assert_close(found.positions[:, 1, 0], torch.full((3,), 5.96))
+    assert json.loads((tmp_path / "s" / "report.json").read_text())["scaffold"] == str(tmp_path / "oh.xyz")
+    assert "it is a file (.sdf, .xyz) of one molecule" in call(*words, "--scaffold", "CO", code=2)
+    (tmp_path / "co.smi").write_text("CO\n")
+    assert "expected a molecule in space" in call(*words, "--scaffold", tmp_path / "co.smi", code=2)
 
 
 def test_what_cannot_be_steered_or_asked_is_told(runs, tmp_path, call):
