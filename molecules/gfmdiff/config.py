@@ -35,13 +35,13 @@ class GFMDiffConfig(AtomConfig):
         "qm9": {},
         "small": {
             "diffusion_steps": 500, "width": 64, "hidden": 128, "blocks": 3, "heads": 4, "dropout": 0.0, "outer": 8,
-            "geometry": "input", "angle_step": 0.4, "gf_weight": 1.0, "gf_power": 8.0, "lr": 2e-3, "decay": "cosine",
-            "ema": 0.999, "epochs": 100, "batch_size": 64, "grad_clip": 1.0,
+            "geometry": "input", "angle_step": 0.4, "lr": 2e-3, "decay": "cosine", "ema": 0.999, "epochs": 100,
+            "batch_size": 64, "grad_clip": 1.0,
         },
         "tiny": {
             "diffusion_steps": 500, "width": 32, "hidden": 64, "blocks": 2, "heads": 4, "dropout": 0.0, "outer": 8,
-            "geometry": "input", "angle_step": 0.4, "gf_weight": 1.0, "gf_power": 8.0, "lr": 2e-3, "decay": "cosine",
-            "ema": 0.999, "epochs": 100, "batch_size": 32, "grad_clip": 1.0,
+            "geometry": "input", "angle_step": 0.4, "lr": 2e-3, "decay": "cosine", "ema": 0.999, "epochs": 100,
+            "batch_size": 32, "grad_clip": 1.0,
         },
     }  # fmt: skip
 
