@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +36,7 @@ from .options import (
     given,
     policy_of,
     read,
+    smiles_of,
     suffix_of,
 )
 from .results import kind_of_file
@@ -108,6 +110,8 @@ def convert(
             if units and suffix_of(source) not in XYZ:
                 raise ValueError("--units is of coordinates, which are not looked at here")
             data = _graphs(source, reading, bonds, given(units=units))
+            if to != ".npz" and data.hydrogens is not None and data.smiles is None:
+                data = _named_by_smiles(data, Path(source).name, errors)
         ready = _perceived(data) if to in SDF and isinstance(data, Atoms) else data
         count = _write(ready, target, to, embed, seed)
         more = "" if count == len(data) else f", {len(data) - count} dropped (no molecule could be made of them)"
@@ -174,6 +178,21 @@ def _graphs(source: str, reading: dict[str, Any], bonds: dict[str, Any], units: 
     return data.from_smiles(table, errors=reading["errors"], **bonds)
 
 
+def _named_by_smiles(graphs: Any, source: str, errors: Any) -> Any:
+    """Graphs of molecules (samples) with their SMILES; what is no molecule is refused, or left out and named."""
+    from ...core.problems import Problems
+
+    problems, rows, smiles = Problems(errors, source), [], []
+    for row, text in enumerate(smiles_of(graphs)):
+        with problems.at(f"graph {row + 1} (id {graphs.ids[row]!r})"):
+            if text is None:
+                raise ValueError("its atoms and bonds are no molecule")
+            rows.append(row)
+            smiles.append(text)
+    problems.done(len(rows))
+    return replace(graphs[rows], smiles=tuple(smiles))
+
+
 def _write(data: Any, target: Path, to: str, embed: bool, seed: int) -> int:
     """Write any container in any format that can hold it; returns how many entries."""
     from ..data import Atoms, Sequences, write_fasta
@@ -198,7 +217,7 @@ def _write(data: Any, target: Path, to: str, embed: bool, seed: int) -> int:
     if to == ".npz":
         data.save(target)
         return len(data)
-    if data.smiles is None:
+    if data.hydrogens is None:
         raise ValueError("these graphs are no molecules: they are written as .npz only")
     if to in SDF or to in XYZ:
         if not embed:

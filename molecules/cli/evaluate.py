@@ -17,6 +17,7 @@ from .options import (
     Reference,
     Train,
     Units,
+    entries_of,
     flag,
     folder_of,
     given,
@@ -133,8 +134,8 @@ def _molecules(
     from .. import metrics
     from ..chem import parse
 
-    smiles = strings_of(samples, column=column, limit=limit)
-    bad = [f"entry {k + 1}: {s!r}" for k, s in enumerate(smiles) if not s or parse(s) is None]
+    smiles = entries_of(samples, column=column, limit=limit)
+    bad = [f"entry {k + 1}: {_shown(s)}" for k, s in enumerate(smiles) if not s or parse(s) is None]
     facts["invalid"] = bad[:SHOWN] + ([f"and {len(bad) - SHOWN} more"] if len(bad) > SHOWN else [])
     if bad:
         typer.echo(f"{len(bad)} of {len(smiles)} are no molecules: {'; '.join(facts['invalid'][:5])}", err=True)
@@ -149,6 +150,10 @@ def _molecules(
         allow_small=allow_small,
         seed=seed,
     )
+
+
+def _shown(smiles: str | None) -> str:
+    return "its atoms and bonds are no molecule" if smiles is None else repr(smiles)
 
 
 def _graphs(
@@ -259,7 +264,7 @@ def _pictures(
     if kind == "smiles":
         from ..chem import canonical
 
-        result = SimpleNamespace(smiles=[canonical(s) if s else None for s in strings_of(samples, **options)])
+        result = SimpleNamespace(smiles=[canonical(s) if s else None for s in entries_of(samples, **options)])
         return pictures(result, folder, count, None if reference is None else strings_of(reference), scores)
     if kind == "graphs":
         return pictures(SimpleNamespace(graphs=read(samples, "graphs", **options)), folder, count, None, scores)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "condition_of",
+    "entries_of",
     "folder_of",
     "given",
     "known_of",
@@ -24,6 +25,7 @@ __all__ = [
     "sampler_of",
     "scaffold_of",
     "settings_of",
+    "smiles_of",
     "strings_of",
     "suffix_of",
     "taken",
@@ -303,7 +305,16 @@ def _sequences(name: str, errors: Any, asked: dict[str, Any]) -> Sequences:
 
 def strings_of(name: str, **options: Any) -> list[str]:
     """SMILES of a file of molecules as they stand, unparsed; of graphs their own, of geometries without bonds those of
-    the bonds that EDM sees in the distances, as of samples.
+    the bonds that EDM sees in the distances, as of samples. What is no molecule is left out.
+
+    Raises:
+        ValueError: graphs that are no molecules, and those of the readers.
+    """
+    return [s for s in entries_of(name, **options) if s is not None]
+
+
+def entries_of(name: str, **options: Any) -> list[str | None]:
+    """As :func:`strings_of`, one an entry of the file: None where a graph or a geometry is no molecule.
 
     Raises:
         ValueError: graphs that are no molecules, and those of the readers.
@@ -315,7 +326,7 @@ def strings_of(name: str, **options: Any) -> list[str]:
     if name == "qm9":
         return [str(s) for s in qm9_table(["SMILES"], asked.get("limit"))["SMILES"]]
     if suffix in TABLES:
-        return read_smiles_table(name, **{k: v for k, v in asked.items() if k in ("column", "limit")}).smiles
+        return list(read_smiles_table(name, **{k: v for k, v in asked.items() if k in ("column", "limit")}).smiles)
     geometric = suffix in XYZ or suffix in SDF
     if not geometric and suffix == ".npz":
         from ..data import Atoms
@@ -331,10 +342,21 @@ def strings_of(name: str, **options: Any) -> list[str]:
         from ..data.extras import chem
         from ..edm.samples import molecules_in
 
-        return [str(canonical(chem().RemoveHs(m))) for m in molecules_in(found)[1] if m is not None]
+        return [None if m is None else canonical(chem().RemoveHs(m)) for m in molecules_in(found)[1]]
     if found.hydrogens is None:
         raise ValueError(f"{name} holds graphs, no molecules")
-    return [s for s in found.to_smiles(errors="none") if s is not None]
+    return smiles_of(found)
+
+
+def smiles_of(graphs: Graphs) -> list[str | None]:
+    """Canonical SMILES of graphs of molecules, None where one is none: those they came with, else by the protocol that
+    judges samples (N, O and S one above their valence are cations)."""
+    from ..chem import canonical
+    from ..metrics.validity import molecules_of
+
+    if graphs.smiles is not None:
+        return list(graphs.smiles)
+    return [None if mol is None else canonical(mol) for mol in molecules_of(graphs)]
 
 
 def known_of(train: str | Sequence[str], samples: Sequence[str | None], **options: Any) -> list[str] | set[str]:

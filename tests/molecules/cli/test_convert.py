@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
+import torch
 
 from scidiffuse import molecules as mo
 
@@ -48,6 +49,19 @@ def test_bonds_of_an_sdf_are_perceived_and_what_is_no_molecule_is_named(tmp_path
     )
     found = mo.read_sdf(tmp_path / "a.sdf")
     assert found.bonds.sum() == 4 and found.numbers.tolist() == [[8, 1, 1]]
+
+
+def test_samples_of_graphs_are_molecules(tmp_path, call):
+    five = torch.zeros(2, 6, 6, dtype=torch.uint8)
+    five[0, 0, 1] = five[0, 1, 0] = 1
+    five[1, 0, 1:] = five[1, 1:, 0] = 1  # a carbon of five bonds
+    mask = torch.arange(6) < torch.tensor([[2], [6]])
+    types = torch.zeros(2, 6, dtype=torch.uint8)
+    mo.data.Graphs(five, mask, types, ("C",), "implicit").save(tmp_path / "s.npz")
+    text = call("convert", tmp_path / "s.npz", tmp_path / "x.smi", code=2)
+    assert "graph 2 (id 1): its atoms and bonds are no molecule (--errors skip" in text
+    text = call("convert", tmp_path / "s.npz", tmp_path / "x.smi", "--errors", "skip")
+    assert (tmp_path / "x.smi").read_text() == "CC 0\n" and "left out 1 of 2" in text
 
 
 def test_embedding_is_seeded(source, tmp_path, call):

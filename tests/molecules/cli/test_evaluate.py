@@ -24,6 +24,28 @@ def test_shares_of_a_file_of_smiles_by_hand(tmp_path, call):
     assert "novel" not in call("evaluate", tmp_path / "s.smi")  # without --train the basic suite leaves it out
 
 
+def samples_of_graphs():
+    """Ethanol, a carbon of five bonds, and NH4+ as the protocol of samples reads N with four neighbours."""
+    bonds = torch.zeros(3, 6, 6, dtype=torch.uint8)
+    pairs = [(0, 0, 1), (0, 1, 2), *((b, 0, k) for b in (1, 2) for k in range(1, 5)), (1, 0, 5)]
+    for b, i, j in pairs:
+        bonds[b, i, j] = bonds[b, j, i] = 1
+    mask = torch.arange(6) < torch.tensor([[3], [6], [5]])
+    types = torch.tensor([[0, 0, 2, 0, 0, 0], [0] * 6, [1, 0, 0, 0, 0, 0]], dtype=torch.uint8)
+    return mo.data.Graphs(bonds, mask, types, ("C", "N", "O"), "implicit")
+
+
+def test_samples_that_are_no_molecule_count(tmp_path, call):
+    graphs = samples_of_graphs()
+    text = call("evaluate", graphs.save(tmp_path / "s.npz"), "--out", tmp_path / "e")
+    report = json.loads((tmp_path / "e" / "report.json").read_text())
+    score = report["scores"]["valid_rdkit"]
+    assert score["n"] == 3 and score["value"] == pytest.approx(2 / 3)
+    assert mo.evaluate(graphs, suite=["valid_rdkit"])["valid_rdkit"].value == pytest.approx(2 / 3)
+    assert report["invalid"] == ["entry 2: its atoms and bonds are no molecule"] and "1 of 3 are no molecules" in text
+    assert "none of the 1 molecules is valid" in call("evaluate", graphs[1].save(tmp_path / "bad.npz"), code=2)
+
+
 def test_means_of_properties(tmp_path, call):
     (tmp_path / "s.smi").write_text("CCO\nC1CC\nCCC\n")
     text = call("evaluate", tmp_path / "s.smi", "--suite", "drug", "--out", tmp_path / "e")
