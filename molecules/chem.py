@@ -253,6 +253,7 @@ class GraphMolecule:
         sanitised: whether the molecule of step 1 also sanitises as it stands (fragments and all).
         fragments: number of connected parts after step 1.
         lowered: bond orders that step 3 took.
+        charge: net charge after step 1.
     """
 
     mol: Mol | None
@@ -260,6 +261,7 @@ class GraphMolecule:
     sanitised: bool
     fragments: int
     lowered: int
+    charge: int
 
 
 def molecule_of(graph: Mol, held: int = 0) -> GraphMolecule:
@@ -273,13 +275,14 @@ def molecule_of(graph: Mol, held: int = 0) -> GraphMolecule:
     atoms = graph.GetNumAtoms()
     uncorrected = atoms > 0 and not valence_problems(graph)
     parts = len(Chem.GetMolFrags(graph)) if atoms else 0
+    charge = sum(atom.GetFormalCharge() for atom in graph.GetAtoms())
     try:
         fixed, lowered = correct(graph, held)
     except ValueError:
-        return GraphMolecule(None, False, False, parts, 0)
+        return GraphMolecule(None, False, False, parts, 0, charge)
     sanitised = uncorrected and parse(Chem.MolToSmiles(graph)) is not None
     mol = largest_fragment(_piece_of(fixed, held) if held else fixed) if atoms else None
-    return GraphMolecule(mol, uncorrected, sanitised, parts, lowered)
+    return GraphMolecule(mol, uncorrected, sanitised, parts, lowered, charge)
 
 
 def _piece_of(mol: Mol, held: int) -> Mol:

@@ -92,7 +92,7 @@ def demo(folder: Path, model_folder: Path | None = None) -> Section:
     mols = [mol for part in parts for mol in part.mols]
     smiles = [s for part in parts for s in part.smiles if s is not None]
     scores: dict[str, Score] = {}
-    for name in ("valid_uncorrected_gdss", "valid_corrected_gdss", "connected"):
+    for name in ("valid_uncorrected_gdss", "valid_corrected_gdss", "connected", "neutral"):
         some = [part.report[name] for part in parts]
         hits = sum(round(s.value * s.n) for s in some)
         scores[name] = share(name, hits, sum(s.n for s in some), some[0].definition)

@@ -3,8 +3,10 @@ r"""How many generated molecules are molecules, different from each other, and n
 ===========================  ===========================================================================================
 ``valid_rdkit``              of all given, those that RDKit reads and sanitises (MOSES, GuacaMol)
 ``valid_uncorrected_gdss``   of all graphs, those without an atom above its valence once N, O, S may be cations
-``valid_corrected_gdss``     of all graphs, those that give a molecule after bonds were lowered: nearly all, always
+``valid_corrected_gdss``     of all graphs, those that give a molecule after bonds were lowered: nearly all of any model
 ``connected``                of all graphs, those that sanitise uncorrected *and* are in one piece
+``neutral``                  of all graphs, those that are connected *and* have no net charge: the protocol makes cations
+                             of N, O, S with a bond too many, which are valid and seldom what is wanted
 ``unique_all``               of the valid, different canonical SMILES over their number; falls as n grows
 ``unique@k``                 the same of the first k valid ones (MOSES)
 ``novel``                    of the different valid ones, those whose canonical SMILES is not in the training set
@@ -33,7 +35,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 from ...core.scores import Score, wilson
-from ..chem import canonical, molecule_of, parse
+from ..chem import GraphMolecule, canonical, molecule_of, parse
 from ..data.graphs import Graphs
 from .containers import as_molecules, built
 from .uncertainty import share
@@ -83,22 +85,23 @@ def validity(molecules: Sequence[Any], *, level: float = 0.95) -> Score:
 
 @dataclass(frozen=True)
 class GraphValidity:
-    """The three shares of generated graphs, and the molecules that the protocol makes of them.
+    """The four shares of generated graphs, and the molecules that the protocol makes of them.
 
     Attributes:
-        uncorrected, corrected, connected: scores. mols: (n), None where even correction gives none.
+        uncorrected, corrected, connected, neutral: scores. mols: (n), None where even correction gives none.
         lowered: bond orders taken, a number a graph.
     """
 
     uncorrected: Score
     corrected: Score
     connected: Score
+    neutral: Score
     mols: list[Mol | None]
     lowered: list[int]
 
     def scores(self) -> dict[str, Score]:
         """By name."""
-        return {score.name: score for score in (self.uncorrected, self.corrected, self.connected)}
+        return {score.name: score for score in (self.uncorrected, self.corrected, self.connected, self.neutral)}
 
 
 def graph_validity(graphs: Sequence[Any] | Graphs, *, level: float = 0.95, held: int = 0) -> GraphValidity:
@@ -131,6 +134,9 @@ def graph_validity(graphs: Sequence[Any] | Graphs, *, level: float = 0.95, held:
     def score(name: str, hits: Iterable[bool], text: str) -> Score:
         return share(name, sum(hits), n, text, level=level)
 
+    def whole(m: GraphMolecule) -> bool:
+        return m.sanitised and m.fragments == 1
+
     return GraphValidity(
         score("valid_uncorrected_gdss", (m.uncorrected for m in made), "no atom above its valence, N O S + 1 allowed"),
         score(
@@ -138,7 +144,8 @@ def graph_validity(graphs: Sequence[Any] | Graphs, *, level: float = 0.95, held:
             (m.mol is not None for m in made),
             "a molecule after bonds were lowered, the fragment of the longest SMILES",
         ),
-        score("connected", (m.sanitised and m.fragments == 1 for m in made), "sanitises uncorrected, in one piece"),
+        score("connected", (whole(m) for m in made), "sanitises uncorrected, in one piece"),
+        score("neutral", (whole(m) and m.charge == 0 for m in made), "connected, without a net charge"),
         [m.mol for m in made],
         [m.lowered for m in made],
     )

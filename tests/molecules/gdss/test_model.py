@@ -56,7 +56,7 @@ def test_training_learns_and_samples_have_their_words(model):
     assert longer.history[-1]["loss"] < 0.85 * longer.history[0]["loss"]
     out = longer.sample(8, sampler="s4", steps=20, seed=0, virtual="argmax")
     assert len(out) == len(out.mols) == len(out.smiles) == 8
-    assert set(out.report) == {"valid_uncorrected_gdss", "valid_corrected_gdss", "connected"}
+    assert set(out.report) == {"valid_uncorrected_gdss", "valid_corrected_gdss", "connected", "neutral"}
     assert all(score.n == 8 for score in out.report.values())
     valid = sum(s is not None for s in out.smiles)
     assert float(out.report["valid_corrected_gdss"]) == valid / 8

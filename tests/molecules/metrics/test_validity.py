@@ -56,6 +56,7 @@ def test_graphs_by_the_protocol():
         "valid_uncorrected_gdss": 3 / 5,
         "valid_corrected_gdss": 4 / 5,
         "connected": 2 / 5,
+        "neutral": 1 / 5,
     }
     assert [chem.canonical(m) if m else None for m in out.mols] == ["C=O", "C[N+](C)(C)C", "CF", "CC", None]
     assert out.lowered == [0, 0, 1, 0, 0]

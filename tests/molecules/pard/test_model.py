@@ -78,7 +78,7 @@ def test_no_numbering_of_a_graph_is_likelier_than_another():
 def test_training_learns_and_samples_have_their_words(model):
     out = model.sample(12, seed=0)
     assert len(out) == len(out.mols) == len(out.smiles) == 12
-    assert set(out.report) == {"valid_uncorrected_gdss", "valid_corrected_gdss", "connected"}
+    assert set(out.report) == {"valid_uncorrected_gdss", "valid_corrected_gdss", "connected", "neutral"}
     assert float(out.report["valid_corrected_gdss"]) == sum(s is not None for s in out.smiles) / 12
     assert out.graphs.vocabulary == ("C", "N", "O", "F") and out.graphs.ids == tuple(range(12))
     assert out.info["model"] == "PARD" and 1.0 <= out.info["blocks"] <= 5.0
