@@ -20,6 +20,7 @@ from ..data.atoms import Atoms
 from ..generator import Generator
 from ..sizes import counts_of
 from ..steering import Steering, choose, with_reward
+from .bounds import Bounds
 from .conditioning import Conditioning
 from .config import AtomConfig
 from .features import Features, Part, digest_of_atoms, space_of
@@ -190,7 +191,7 @@ class AtomModel(Generator):
             shape={"x": (*mask.shape, 3), "h": (*mask.shape, features.width)},
             space=space_of(mask),
             condition=given,
-            hooks=[h for h in (fixed, hook, again) if h is not None],
+            hooks=[h for h in (Bounds(features.largest), fixed, hook, again) if h is not None],
             seed=seed,
             max_batch=None if max_batch is None else max(max_batch, walkers),
             progress=progress,

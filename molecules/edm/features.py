@@ -79,6 +79,12 @@ class Features:
         return (*("types",) * len(self.elements), *self.parts[1:])
 
     @property
+    def largest(self) -> float:
+        """The largest value a channel can have: types are one-hot, and no valence is above 8."""
+        values = {"types": 1.0 / self.divisors[0], "number": float(self.numbers.max()) / self.divisors[1]}
+        return max(values.get(part, 8.0 / self.divisors[1]) for part in self.parts)
+
+    @property
     def numbers(self) -> Tensor:
         """(T,) long: atomic numbers of the types."""
         return torch.tensor([number_of(e) for e in self.elements])
