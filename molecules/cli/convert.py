@@ -75,6 +75,7 @@ def convert(
 
     SMILES and bonds become graphs (.npz) or SMILES (.smi, .csv) by the policy of standardisation; geometries stay as
     they are. Where an .xyz has no bonds and the other format needs them, RDKit perceives them from the distances.
+    --embed keeps the stereo of SMILES.
 
     \b
       scidiffuse molecules convert clean.smi start.sdf --embed
@@ -109,6 +110,8 @@ def convert(
         else:
             if units and suffix_of(source) not in XYZ:
                 raise ValueError("--units is of coordinates, which are not looked at here")
+            if embed and (to in SDF or to in XYZ):  # the geometry has the stereo that a graph has no place for
+                bonds["standardise"] = _with_stereo(policy, stereo)
             data = _graphs(source, reading, bonds, given(units=units))
             if to != ".npz" and data.hydrogens is not None and data.smiles is None:
                 data = _named_by_smiles(data, Path(source).name, errors)
@@ -116,6 +119,13 @@ def convert(
         count = _write(ready, target, to, embed, seed)
         more = "" if count == len(data) else f", {len(data) - count} dropped (no molecule could be made of them)"
         typer.echo(f"wrote {count} entries to {target}{more}")
+
+
+def _with_stereo(policy: Any, asked: str | None) -> Any:
+    """The policy for molecules that are embedded: as asked for, stereo kept where nothing is said of it."""
+    from ..data import Standardise
+
+    return policy if asked else replace(policy or Standardise(), stereo="keep")
 
 
 def _perceived(atoms: Any) -> Any:
@@ -253,7 +263,7 @@ def _csv(path: Path, columns: dict[str, Any]) -> None:
 
 
 def _embedded(graphs: Any, seed: int) -> Any:
-    """Geometries of molecules by ETKDG and MMFF94; those that cannot be embedded are left out and named."""
+    """Geometries of molecules, with their stereo, by ETKDG and MMFF94; those that cannot be embedded are named."""
     from ..data import Atoms
     from ..data.extras import chem, quiet, rdkit
 

@@ -124,6 +124,7 @@ def from_mols(
     *,
     max_atoms: int | None = None,
     hydrogens: Hydrogens = "implicit",
+    stereo: bool = False,
     ids: Sequence[Any] | None = None,
     properties: dict[str, Any] | None = None,
     errors: Errors = "raise",
@@ -136,6 +137,7 @@ def from_mols(
         mols: sanitised molecules; those of a user go through :class:`.Standardise` first.
         vocabulary: ``"CNOF"``, or a sequence of types with charges; default: all that occur, neutral ones first.
         max_atoms: the largest molecule that is taken. hydrogens: see :class:`.Graphs`; must fit the molecules.
+        stereo: whether ``smiles`` of the graphs have the marks of the molecules, for which a graph has no place.
         ids: one a molecule. properties: one number a molecule each.
         errors: ``"skip"`` leaves molecules out that have no place in a graph, and names them.
         names: where each stood, for the messages; default ``"molecule <id>"``. source: what they call the input.
@@ -166,7 +168,7 @@ def from_mols(
                     )
                 _check_hydrogens(kekule, atoms, a, hydrogens)
                 heavy = Chem.RemoveHs(mol) if hydrogens == "explicit" else mol
-                smiles.append(Chem.MolToSmiles(heavy, isomericSmiles=False))
+                smiles.append(Chem.MolToSmiles(heavy, isomericSmiles=stereo))
                 found.append((a, atoms))
                 rows.append(row)
     problems.done(len(found))

@@ -138,6 +138,7 @@ def from_pyg(
             kept,
             vocabulary,
             hydrogens=policy.hydrogens,
+            stereo=policy.stereo == "keep",
             ids=ids,
             properties=values,
             errors=errors,

@@ -142,6 +142,7 @@ def read_sdf_graphs(
         vocabulary,
         max_atoms=max_atoms,
         hydrogens=policy.hydrogens,
+        stereo=policy.stereo == "keep",
         ids=[names[r] for r in rows],
         properties={k: [v[r] for r in rows] for k, v in numbers.items()},
         errors=errors,
@@ -165,6 +166,9 @@ def write_sdf(atoms: Atoms, path: str | Path) -> Path:
     for b, mol in enumerate(mols):
         mol.SetProp("_Name", str(atoms.ids[b]))
         mol.UpdatePropertyCache(strict=False)
+        for bond in mol.GetBonds():
+            if bond.GetBondType() == Chem.BondType.DOUBLE:  # else it is written as "E or Z", which the coordinates say
+                bond.SetStereo(Chem.BondStereo.STEREOZ)
         text.append(Chem.MolToMolBlock(mol, kekulize=False, includeStereo=False))
         fields = {k: repr(float(v[b])) for k, v in atoms.properties.items() if not math.isnan(float(v[b]))}
         text += [f">  <{name}>\n{value}\n\n" for name, value in fields.items()]

@@ -155,6 +155,7 @@ def from_smiles(
         vocabulary,
         max_atoms=max_atoms,
         hydrogens=policy.hydrogens,
+        stereo=policy.stereo == "keep",
         ids=[smiles.ids[r] for r in rows],
         properties={k: [v[r] for r in rows] for k, v in smiles.properties.items()},
         errors=errors,

@@ -66,7 +66,9 @@ class Standardise:
             atoms, then largest mass, then the SMILES that sorts first.
         charges: ``"keep"`` (a charged atom is a type of its own), ``"neutralise"`` by adding or removing protons where
             that is possible (RDKit's Uncharger; ammonium groups of four carbons stay charged), or ``"refuse"``.
-        stereo: ``"drop"`` or ``"refuse"``. isotopes: ``"drop"`` (deuterium becomes hydrogen) or ``"refuse"``.
+        stereo: ``"drop"``, ``"refuse"``, or ``"keep"`` in the molecules and in ``smiles`` of their graphs, which still
+            have no place for it: for geometries that are made of them, not for training.
+        isotopes: ``"drop"`` (deuterium becomes hydrogen) or ``"refuse"``.
         radicals: ``"refuse"``, or ``"fill"`` with hydrogens, which makes another molecule of it.
         hydrogens: ``"implicit"``: hydrogens are no atoms (but in H2 and H+); ``"explicit"``: all are.
 
@@ -75,7 +77,7 @@ class Standardise:
 
     fragments: Literal["refuse", "largest"] = "refuse"
     charges: Literal["keep", "neutralise", "refuse"] = "keep"
-    stereo: Literal["drop", "refuse"] = "drop"
+    stereo: Literal["drop", "refuse", "keep"] = "drop"
     isotopes: Literal["drop", "refuse"] = "drop"
     radicals: Literal["refuse", "fill"] = "refuse"
     hydrogens: Hydrogens = "implicit"
@@ -84,7 +86,7 @@ class Standardise:
         allowed = {
             "fragments": ("refuse", "largest"),
             "charges": ("keep", "neutralise", "refuse"),
-            "stereo": ("drop", "refuse"),
+            "stereo": ("drop", "refuse", "keep"),
             "isotopes": ("drop", "refuse"),
             "radicals": ("refuse", "fill"),
             "hydrogens": ("implicit", "explicit"),
@@ -153,6 +155,8 @@ class Standardise:
         if centres:  # coordinates give every tetrahedral atom a tag, also where two neighbours are the same
             Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
             centres = any(atom.GetChiralTag() != flat for atom in mol.GetAtoms())
+        if self.stereo == "keep":
+            return mol
         none = (Chem.BondStereo.STEREONONE, Chem.BondStereo.STEREOANY)
         if not centres and all(bond.GetStereo() in none for bond in mol.GetBonds()):
             return mol

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from rdkit import Chem
 
 from scidiffuse import molecules as mo
 
@@ -49,6 +50,24 @@ def test_bonds_of_an_sdf_are_perceived_and_what_is_no_molecule_is_named(tmp_path
     )
     found = mo.read_sdf(tmp_path / "a.sdf")
     assert found.bonds.sum() == 4 and found.numbers.tolist() == [[8, 1, 1]]
+
+
+def test_embedding_keeps_stereo(tmp_path, call):
+    smiles = ["C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O", "C/C=C/C", "C/C=C\\C"]
+    (tmp_path / "a.smi").write_text("".join(f"{s}\n" for s in smiles))
+
+    def found(name, *words):
+        text = call("convert", tmp_path / "a.smi", tmp_path / name, "--embed", *words)
+        out = []
+        for mol in Chem.SDMolSupplier(str(tmp_path / name)):
+            Chem.AssignStereochemistryFrom3D(mol)
+            out.append(Chem.MolToSmiles(mol))
+        return text, out
+
+    text, kept = found("a.sdf")
+    assert kept == [Chem.CanonSmiles(s) for s in smiles] and "stereo dropped" not in text
+    text, dropped = found("b.sdf", "--stereo", "drop")
+    assert dropped[0] == dropped[1] and "4 stereo dropped" in text
 
 
 def test_samples_of_graphs_are_molecules(tmp_path, call):

@@ -43,6 +43,14 @@ def test_rdkit_reads_what_is_written(tmp_path, atoms):
     assert mols[2].GetProp("e") == repr(0.1 + 0.2) and mols[0].GetProp("_Name") == "a"
 
 
+@pytest.mark.parametrize("smiles", ["C/C=C/C", "C/C=C\\C", "C[C@H](O)F", "C[C@@H](O)F", "CC=O"])
+def test_stereo_is_in_the_coordinates(tmp_path, smiles):
+    atoms = Atoms.from_mols([geometry(smiles)])
+    path = atoms.to_sdf(tmp_path / "x.sdf")
+    assert Chem.MolToSmiles(next(Chem.SDMolSupplier(str(path)))) == Chem.CanonSmiles(smiles)
+    assert read_sdf(path).smiles == (Chem.CanonSmiles(smiles),)
+
+
 def test_without_bonds(tmp_path, atoms):
     bare = Atoms(atoms.positions, atoms.numbers, atoms.charges, atoms.mask)
     text = bare.to_sdf(tmp_path / "x.sdf").read_text()

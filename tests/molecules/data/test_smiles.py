@@ -6,12 +6,18 @@ import pytest
 
 from scidiffuse.molecules.data import (
     SkippedData,
+    Standardise,
     from_smiles,
     read_guacamol,
     read_moses,
     read_smiles,
     read_smiles_table,
 )
+
+
+def test_stereo_is_kept_beside_the_graph_where_it_is_asked_for():
+    kept = from_smiles(["C[C@H](O)F", "F/C=C/F"], standardise=Standardise(stereo="keep"))
+    assert kept.smiles == ("C[C@H](O)F", "F/C=C/F") and kept.to_smiles() == ["CC(O)F", "FC=CF"]
 
 
 def test_column_is_found_by_its_name(tmp_path):

@@ -22,6 +22,7 @@ def done(smiles, **policy):
         ("OCC", {}, "CCO", {}),
         ("C[C@H](O)F", {}, "CC(O)F", {"stereo": 1}),
         ("F/C=C/F", {}, "FC=CF", {"stereo": 1}),
+        ("F/C=C/F", {"stereo": "keep"}, "F/C=C/F", {}),
         ("[2H]C", {}, "C", {"isotopes": 1}),
         ("[13CH4]", {}, "C", {"isotopes": 1}),
         ("CC(=O)[O-].[Na+]", {"fragments": "largest"}, "CC(=O)[O-]", {"fragments": 1, "charged": 1}),
