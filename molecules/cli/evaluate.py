@@ -9,6 +9,8 @@ import typer
 
 from .messages import told
 from .options import (
+    SDF,
+    XYZ,
     Alphabet,
     Column,
     Draw,
@@ -24,6 +26,7 @@ from .options import (
     known_of,
     read,
     strings_of,
+    suffix_of,
 )
 from .results import kind_of_file, report, table_of
 
@@ -67,8 +70,8 @@ def evaluate(
 
     What is scored follows from the file: SMILES by --suite, graphs by MMDs of their statistics and by how many are in
     one piece, different and (with --train) new, geometries by the stability of EDM (and --posebusters, --strain),
-    sequences by k-mers. SMILES that are no molecule count as invalid and are named; --errors skip leaves out bad
-    entries of the other files and names them.
+    sequences by k-mers. What is no molecule counts as invalid: SMILES and graphs are named, geometries are taken as
+    they stand. --errors skip leaves out entries of other files that cannot be read and names them.
 
     \b
       scidiffuse molecules evaluate samples/samples.smi --suite moses \\
@@ -189,7 +192,8 @@ def _geometries(
     from ..chem import canonical
     from ..data.extras import chem
 
-    atoms = read(samples, "atoms", **options)
+    atoms = _samples_in_space(samples, **options)
+    _say_distances(atoms, units=options.get("units"))
     trained = None if train is None else strings_of(train)
     held = None if reference is None else read(reference, "atoms", errors=options["errors"])
     scores = metrics.stability(atoms, seed=seed)
@@ -208,6 +212,34 @@ def _geometries(
         real = metrics.stability(held, seed=seed)
         scores |= {f"{name}, reference": score for name, score in real.items()}
     return scores
+
+
+def _samples_in_space(name: str, units: Any = None, **options: Any) -> Any:
+    """Geometries as they stand: what is no possible molecule is to be scored, not refused. In Å unless said."""
+    from ..data.sdf import read_sdf_as_it_is
+
+    suffix = suffix_of(name)
+    if suffix in SDF:
+        return read_sdf_as_it_is(name, units=units or "angstrom", **options)
+    return read(name, "atoms", units=(units or "angstrom") if suffix in XYZ else units, **options)
+
+
+def _say_distances(atoms: Any, units: Any) -> None:
+    """Say how many samples have distances as if they were not in Å, where nobody said that they are."""
+    from ..data.atoms import LONGEST, SHORTEST, check_distances
+
+    odd = 0
+    for positions, mask in zip(atoms.positions.numpy(), atoms.mask.numpy(), strict=True):
+        try:
+            check_distances(positions[mask])
+        except ValueError:
+            odd += 1
+    if odd and units is None:
+        typer.echo(
+            f"warning: the shortest distance in {odd} of {len(atoms)} samples is not one of molecules in Å ({SHORTEST} "
+            f"to {LONGEST}); they are scored as they are (--units bohr converts, --units angstrom says they are right)",
+            err=True,
+        )
 
 
 def _with_bonds(atoms: Any) -> list[Any]:
@@ -269,7 +301,7 @@ def _pictures(
     if kind == "graphs":
         return pictures(SimpleNamespace(graphs=read(samples, "graphs", **options)), folder, count, None, scores)
     if kind == "atoms":
-        atoms = read(samples, "atoms", **options)
+        atoms = _samples_in_space(samples, **options)
         return pictures(SimpleNamespace(atoms=atoms, smiles=None), folder, count, None, scores)
     sequences = read(samples, "sequences", **options)
     return pictures(SimpleNamespace(sequences=sequences), folder, count, None, scores)

@@ -35,7 +35,7 @@ from .vocabulary import sort_types
 if TYPE_CHECKING:
     from ...core.spaces import ZeroCoM
 
-__all__ = ["BOHR", "Atoms", "Units", "check_distances", "stack_atoms"]
+__all__ = ["BOHR", "Atoms", "Units", "check_distances", "check_not_flat", "converted", "stack_atoms"]
 
 Units = Literal["angstrom", "bohr"]
 
@@ -67,6 +67,17 @@ def check_distances(positions: np.ndarray) -> None:
             f"the shortest distance of two atoms is {shortest:.3g}, in Å it lies between {SHORTEST} and {LONGEST}: "
             f"{guess} (units='angstrom' takes the file's word)"
         )
+
+
+def check_not_flat(mol: Any) -> None:
+    """Refuse an RDKit molecule whose first conformer is a drawing.
+
+    Raises:
+        ValueError: it is: all z = 0, and marked 2D.
+    """
+    conformer = mol.GetConformer()
+    if not conformer.Is3D() and mol.GetNumAtoms() > 1 and not conformer.GetPositions()[:, 2].any():
+        raise ValueError("a flat drawing (all z = 0, marked 2D), not the geometry of a molecule")
 
 
 def converted(positions: np.ndarray, units: Units | None) -> np.ndarray:
@@ -309,13 +320,11 @@ class Atoms:
                     check_mol(mol)
                     if mol.GetNumConformers() == 0:
                         raise ValueError("a molecule without coordinates")
-                    conformer = mol.GetConformer()
-                    if not conformer.Is3D() and mol.GetNumAtoms() > 1 and not conformer.GetPositions()[:, 2].any():
-                        raise ValueError("a flat drawing (all z = 0, marked 2D), not the geometry of a molecule")
+                    check_not_flat(mol)
                     _check_hydrogen_atoms(mol)
                     a, atoms, _ = _arrays(mol, "implicit" if _implied(mol) else "explicit")
                     numbers, charges = (np.array(t) for t in zip(*atoms, strict=True))
-                    found.append((numbers, charges, converted(conformer.GetPositions(), units), a))
+                    found.append((numbers, charges, converted(mol.GetConformer().GetPositions(), units), a))
                     smiles.append(chem().MolToSmiles(chem().RemoveHs(mol)))
                     rows.append(row)
         problems.done(len(found))

@@ -11,15 +11,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...core.problems import Errors, Problems
-from .atoms import Atoms, Units
+from .atoms import Atoms, Units, check_not_flat, converted, stack_atoms
 from .extras import chem, quiet
 from .files import check_limit, read_lines, write_text
 from .graphs import Graphs
 from .molecules import chemistry_problems, from_mols
 from .standardise import Standardise
 
-__all__ = ["read_sdf", "read_sdf_graphs", "sdf_records", "write_sdf"]
+__all__ = ["read_sdf", "read_sdf_as_it_is", "read_sdf_graphs", "sdf_records", "write_sdf"]
 
 
 def sdf_records(path: str | Path) -> Iterator[tuple[str, str, dict[str, str]]]:
@@ -66,9 +68,7 @@ def _mols(
             if limit is not None and count > limit:
                 break
             with problems.at(f"record {count} ({title or 'no title'!r})"):
-                mol = Chem.MolFromMolBlock(block, sanitize=False, removeHs=False)
-                if mol is None:
-                    raise ValueError("no mol block: its counts, atoms or bonds cannot be read")
+                mol = _mol(block)
                 try:
                     Chem.SanitizeMol(mol)
                 except (Chem.MolSanitizeException, ValueError) as error:
@@ -79,6 +79,13 @@ def _mols(
                 for p, value in zip(properties, found, strict=True):
                     numbers[p].append(value)
     return mols, names, numbers
+
+
+def _mol(block: str) -> Any:
+    mol = chem().MolFromMolBlock(block, sanitize=False, removeHs=False)
+    if mol is None:
+        raise ValueError("no mol block: its counts, atoms or bonds cannot be read")
+    return mol
 
 
 def _number(fields: dict[str, str], name: str) -> float:
@@ -114,6 +121,67 @@ def read_sdf(
     mols, names, numbers = _mols(path, properties, limit, problems)
     problems.done(len(mols))
     return Atoms.from_mols(mols, ids=names, properties=numbers, units=units, errors=errors, source=Path(path).name)
+
+
+def read_sdf_as_it_is(
+    path: str | Path, *, limit: int | None = None, units: Units | None = None, errors: Errors = "raise"
+) -> Atoms:
+    """Atoms with coordinates and bonds as they stand, whether they are a possible molecule or not, without SMILES: for
+    samples that are to be judged. :func:`read_sdf` refuses what is no molecule, and radicals.
+
+    Args:
+        path: ``.sdf``, ``.mol``, also with ``.gz``. limit: as many records, from the beginning.
+        units: None checks that the coordinates are Å, ``"angstrom"`` takes the file's word.
+        errors: ``"skip"`` leaves records out that cannot be read, and names them.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a record that is no mol block, a flat drawing, a bond without an order (an aromatic one that cannot
+            be kekulised), distances that are not in Å, or nothing left.
+    """
+    check_limit(limit)
+    problems = Problems(errors, Path(path).name)
+    parts, names = [], []
+    with quiet():
+        for count, (title, block, _) in enumerate(sdf_records(path), start=1):
+            if limit is not None and count > limit:
+                break
+            with problems.at(f"record {count} ({title or 'no title'!r})"):
+                mol = _mol(block)
+                if mol.GetNumAtoms() == 0:
+                    raise ValueError("a molecule without atoms")
+                check_not_flat(mol)
+                positions = converted(mol.GetConformer().GetPositions(), units)
+                parts.append((*_as_drawn(mol), positions, _orders(mol)))
+                names.append(title or str(count))
+    problems.done(len(parts))
+    return stack_atoms(parts, ids=tuple(names))
+
+
+def _as_drawn(mol: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Atomic numbers and formal charges (n,)."""
+    atoms = list(mol.GetAtoms())
+    return np.array([a.GetAtomicNum() for a in atoms]), np.array([a.GetFormalCharge() for a in atoms])
+
+
+def _orders(mol: Any) -> np.ndarray:
+    """Bond orders (n, n) 0..3 of a molecule that need not be possible."""
+    Chem = chem()
+    if any(bond.GetIsAromatic() or bond.GetBondType() == Chem.BondType.AROMATIC for bond in mol.GetBonds()):
+        try:
+            mol = Chem.Mol(mol)
+            Chem.SanitizeMol(mol)
+            Chem.Kekulize(mol, clearAromaticFlags=True)
+        except (Chem.MolSanitizeException, ValueError) as error:
+            raise ValueError(f"aromatic bonds that cannot be kekulised: {str(error).strip()}") from error
+    order = {Chem.BondType.SINGLE: 1, Chem.BondType.DOUBLE: 2, Chem.BondType.TRIPLE: 3}
+    out = np.zeros((mol.GetNumAtoms(),) * 2, dtype=np.uint8)
+    for bond in mol.GetBonds():
+        if bond.GetBondType() not in order:
+            raise ValueError(f"a bond of type {bond.GetBondType()}: expected single, double and triple bonds")
+        i, j = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
+        out[i, j] = out[j, i] = order[bond.GetBondType()]
+    return out
 
 
 def read_sdf_graphs(

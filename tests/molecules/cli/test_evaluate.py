@@ -7,6 +7,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from rdkit import Chem
+from rdkit.Chem import AllChem
 
 from scidiffuse import molecules as mo
 
@@ -89,6 +91,33 @@ def test_geometries_by_hand(tmp_path, call):
     assert scores["atom_stability_edm"]["value"] == pytest.approx(2 / 3)
     assert (scores["novel"]["n"], scores["novel"]["value"]) == (2, 0.5)  # methane is known, loose atoms are not
     assert (tmp_path / "e" / "geometries.png").is_file()
+
+
+ETHANOL = Chem.AddHs(Chem.MolFromSmiles("CCO"))
+AllChem.EmbedMolecule(ETHANOL, randomSeed=1)
+
+
+@pytest.mark.parametrize("suffix", [".sdf", ".xyz", ".sdf.gz", ".npz"])
+def test_samples_that_are_no_stable_molecule_are_scored(suffix, tmp_path, call):
+    """Ethanol, without one hydrogen (a radical), with a carbon of five bonds, and blown up: 1/4 in every format."""
+    whole = mo.Atoms.from_mols([ETHANOL] * 4)
+    mask, bonds, positions = whole.mask.clone(), whole.bonds.clone(), whole.positions.clone()
+    mask[1, -1] = False
+    bonds[1, -1] = bonds[1, :, -1] = 0
+    bonds[2, 0, 2] = bonds[2, 2, 0] = 1
+    positions[2, 2] = positions[2, 0] + (positions[2, 2] - positions[2, 0]) * 0.6
+    positions[3] *= 10
+    numbers = whole.numbers * mask
+    atoms = mo.Atoms(positions * mask[..., None], numbers, whole.charges, mask, None if suffix == ".xyz" else bonds)
+    write = {".xyz": atoms.to_xyz, ".npz": atoms.save}.get(suffix, atoms.to_sdf)
+    text = call("evaluate", write(tmp_path / f"s{suffix}"), "--out", tmp_path / "e", "--draw", 0)
+    scores = json.loads((tmp_path / "e" / "report.json").read_text())["scores"]
+    stable = scores["molecule_stability_edm"]
+    assert (stable["n"], stable["value"]) == (4, 0.25) and scores["valid_rdkit"]["n"] == 4
+    assert scores["valid_rdkit"]["value"] < 1
+    assert "the shortest distance in 1 of 4 samples is not one of molecules in Å (0.5 to 1.6)" in text
+    if suffix != ".npz":
+        assert "shortest" not in call("evaluate", tmp_path / f"s{suffix}", "--units", "angstrom")
 
 
 def test_sequences_by_hand(tmp_path, call):

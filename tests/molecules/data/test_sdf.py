@@ -1,6 +1,7 @@
 """SDF."""
 
 import gzip
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from rdkit import Chem
 from rdkit.Chem import AllChem
 
 from scidiffuse.molecules.data import Atoms, ChangedMolecules, SkippedData, read_sdf, read_sdf_graphs
-from scidiffuse.molecules.data.sdf import sdf_records
+from scidiffuse.molecules.data.sdf import read_sdf_as_it_is, sdf_records
 
 
 def geometry(smiles):
@@ -49,6 +50,29 @@ def test_stereo_is_in_the_coordinates(tmp_path, smiles):
     path = atoms.to_sdf(tmp_path / "x.sdf")
     assert Chem.MolToSmiles(next(Chem.SDMolSupplier(str(path)))) == Chem.CanonSmiles(smiles)
     assert read_sdf(path).smiles == (Chem.CanonSmiles(smiles),)
+
+
+def test_as_it_is_takes_what_is_no_molecule(tmp_path, atoms):
+    odd = replace(atoms, bonds=atoms.bonds.clone(), smiles=None)
+    odd.bonds[0, 0, 2] = odd.bonds[0, 2, 0] = 3  # an ethanol of impossible valences
+    odd.positions[1] *= 20
+    path = odd.to_sdf(tmp_path / "x.sdf")
+    with pytest.raises(ValueError, match="no possible molecule"):
+        read_sdf(path)
+    again = read_sdf_as_it_is(path, units="angstrom")
+    assert torch.equal(again.bonds, odd.bonds) and torch.equal(again.numbers, odd.numbers)
+    assert torch.equal(again.charges, odd.charges) and again.ids == odd.ids and again.smiles is None
+    with pytest.raises(ValueError, match=r"record 2 .*Bohr"):
+        read_sdf_as_it_is(path)
+
+
+def test_aromatic_bonds_as_they_are_are_kekulised(tmp_path, atoms):
+    block = Chem.MolToMolBlock(geometry("c1ccccc1"), kekulize=False)
+    (tmp_path / "x.sdf").write_text(block)
+    assert sorted(read_sdf_as_it_is(tmp_path / "x.sdf").bonds.sum(1)[0, :6].tolist()) == [4] * 6
+    (tmp_path / "y.sdf").write_text(Chem.MolToMolBlock(geometry("CCC")).replace("  1  2  1  0", "  1  2  4  0"))
+    with pytest.raises(ValueError, match="a bond of type AROMATIC: expected single"):
+        read_sdf_as_it_is(tmp_path / "y.sdf")
 
 
 def test_without_bonds(tmp_path, atoms):
