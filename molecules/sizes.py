@@ -22,7 +22,8 @@ def draw_sizes(histogram: Tensor, n: int, seed: int, least: int = 1) -> Tensor:
     weights[:least] = 0.0
     if not bool(weights.sum() > 0):
         largest = int(histogram.nonzero().max())
-        raise ValueError(f"no training graph has {least} nodes or more, the largest has {largest}")
+        hint = ": take a smaller scaffold" if least > 1 else ""
+        raise ValueError(f"no training graph has {least} nodes or more, the largest has {largest}{hint}")
     u = torch.from_numpy(keyed_generator(seed, "sizes").random(n))
     places = torch.cumsum(weights / weights.sum(), 0)
     top = int(weights.nonzero().max())
@@ -51,6 +52,7 @@ def counts_of(
         raise ValueError(f"give one number of {what}, or one for each of {n} samples; got {tuple(counts.shape)}")
     low, high = max(1, held), len(histogram) - 1
     if bool((counts < low).any()) or bool((counts > high).any()):
-        came = f"{int(counts.min())} to {int(counts.max())}"
+        least, most = int(counts.min()), int(counts.max())
+        came = str(least) if least == most else f"{least} to {most}"
         raise ValueError(f"samples have {low} to {high} {what} (the model's largest), got {came}")
     return counts

@@ -8,24 +8,34 @@ from typing import Annotated, Any, Literal
 import typer
 
 from .messages import told
-from .options import Errors, Progress, folder_of, strings_of, suffix_of
-from .results import report, table_of
+from .options import Errors, Progress, strings_of, suffix_of
+from .results import clear, folder_for, report, table_of
 
 __all__ = ["plan"]
 
 
 def plan(
     targets: Annotated[list[str], typer.Argument(metavar="TARGETS", help="SMILES, or files of them (.smi, .csv).")],
-    out: Annotated[Path, typer.Option(help="Folder: routes.json, plans.csv, report.json and a picture a route.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder: routes.json (all routes), plans.csv, report.json, and a picture of each target's cheapest "
+            "route."
+        ),
+    ],
     inventory: Annotated[
-        Path | None, typer.Option(help="What can be bought: .smi, .csv ...; default: small reactants of the templates.")
+        Path | None,
+        typer.Option(
+            help="What can be bought: .smi, .csv ...; needed with --policy, with --fit-templates by default the small "
+            "reactants of its reactions."
+        ),
     ] = None,
     policy: Annotated[Path | None, typer.Option(help="Folder of a trained policy of single steps.")] = None,
     fit_templates: Annotated[
         str | None,
         typer.Option(help="Table of mapped reactions (or uspto50k_test) to learn a policy from, to policy/."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="As many reactions, from the beginning.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only so many reactions, the first ones.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the reactions; default: the settings'.")] = None,
     pdvn_rounds: Annotated[
         int | None,
@@ -36,29 +46,34 @@ def plan(
         ),
     ] = None,
     pdvn_targets: Annotated[
-        int | None, typer.Option(min=1, help="As many products, from the beginning; default: all that must be made.")
+        int | None, typer.Option(min=1, help="Only so many products, the first ones; default: all that must be made.")
     ] = None,
     algorithm: Annotated[
-        Literal["retro*", "pdvn"], typer.Option(help="Of the search; pdvn needs --values or --pdvn-rounds.")
+        Literal["retro*", "pdvn"], typer.Option(help="How routes are searched; pdvn needs --values or --pdvn-rounds.")
     ] = "retro*",
     values: Annotated[
-        Path | None, typer.Option(help="Folder of value networks, of pdvn: the values/ of a run with --pdvn-rounds.")
+        Path | None, typer.Option(help="Folder of the value networks of pdvn: the values/ of a run with --pdvn-rounds.")
     ] = None,
-    calls: Annotated[int, typer.Option(min=1, help="Most molecules that the policy is asked about, a target.")] = 100,
-    depth: Annotated[int, typer.Option(min=1, help="Most reactions one after another.")] = 15,
-    routes: Annotated[int, typer.Option(min=1, help="Most routes a target.")] = 5,
+    calls: Annotated[
+        int, typer.Option(min=1, help="Most molecules that the policy is asked about for a target.")
+    ] = 100,
+    depth: Annotated[int, typer.Option(min=1, help="Most reactions one after another in a route.")] = 15,
+    routes: Annotated[int, typer.Option(min=1, help="Most routes for a target.")] = 5,
     make: Annotated[
-        bool, typer.Option("--make", help="How the targets are made, even those in the inventory.")
+        bool, typer.Option("--make", help="Make every target by reactions, even one that can be bought.")
     ] = False,
     errors: Errors = "raise",
-    seed: Annotated[int, typer.Option(help="Of the policy's weights and of pdvn's choices.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="For the policy's first weights and pdvn's choices: same seed, same result.")
+    ] = 0,
     progress: Progress = True,
 ) -> None:
     """Find routes of synthesis from what can be bought to the targets.
 
     The policy proposes single steps backwards by templates; the search strings them together. Without a trained
     --policy it is learned from --fit-templates first (with 5,000 reactions a matter of minutes), and with --pdvn-rounds
-    from the routes that it finds to their products (a search a product and round).
+    from the routes that it finds to their products (a search a product and round). The cost of a route is the sum of
+    -log p of its reactions, p the policy's probability of each: lower is likelier.
 
     \b
       scidiffuse molecules plan "CC(=O)Nc1ccc(O)cc1" --fit-templates uspto50k_test \\
@@ -97,37 +112,41 @@ def plan(
         taught = [] if pdvn_rounds is None else _products(reactions or [], stock, pdvn_targets)
         networks = None if values is None else DualValues.load(values)
         rounds: tuple[Any, ...] = ()
-        if reactions is None:
-            steps = TemplatePolicy.load(policy)  # type: ignore[arg-type]
-            folder = folder_of(out)
-        else:
-            folder = folder_of(out)
-            steps = TemplatePolicy.for_dataset(reactions)
-            steps.fit(reactions, epochs=epochs, seed=seed, progress=progress)
-            typer.echo(f"{len(steps.templates or ())} templates of {len(reactions)} reactions", err=True)
-            typer.echo(f"wrote {steps.save(folder / 'policy')}")
-        if pdvn_rounds is not None:
-            steps, networks, rounds = _trained(steps, taught, stock, pdvn_rounds, seed, folder, progress)
-        found = search(
-            wanted,
-            stock,
-            steps,
-            algorithm,
-            values=networks if algorithm == "pdvn" else None,
-            calls=calls,
-            depth=depth,
-            routes=routes,
-            seed=seed,
-            errors=errors,
-            progress=progress,
-        )
-        found.write(folder)
-        scores = {"solved": found.solved}
-        typer.echo(_lines(found.table()))
-        typer.echo(table_of(scores))
-        facts = {"targets": targets, "inventory": repr(stock), "policy": repr(steps), "algorithm": algorithm}
-        report(folder, scores, **facts, seed=seed, pdvn_rounds=rounds)
-        typer.echo(f"wrote {', '.join(sorted(p.name for p in folder.iterdir() if p.is_file()))} in {folder}")
+        trained = TemplatePolicy.load(policy) if policy is not None else None
+        with folder_for(out) as folder:
+            if trained is None:
+                some = reactions or []
+                trained = TemplatePolicy.for_dataset(some)
+                trained.fit(some, epochs=epochs, seed=seed, progress=progress)
+                count, learned = len(trained.templates or ()), len(some)
+                words = f"{count} template{'s' * (count != 1)} of {learned} reaction{'s' * (learned != 1)}"
+                typer.echo(words, err=True)
+                typer.echo(f"wrote {trained.save(folder / 'policy')}")
+            if pdvn_rounds is not None:
+                trained, networks, rounds = _trained(trained, taught, stock, pdvn_rounds, seed, folder, progress)
+            found = search(
+                wanted,
+                stock,
+                trained,
+                algorithm,
+                values=networks if algorithm == "pdvn" else None,
+                calls=calls,
+                depth=depth,
+                routes=routes,
+                seed=seed,
+                errors=errors,
+                progress=progress,
+            )
+            clear(folder)
+            found.write(folder)
+            scores = {"solved": found.solved}
+            typer.echo(_lines(found.table()).replace("inventory.without(target)", "--make"))
+            typer.echo(table_of(scores))
+            facts = {"targets": targets, "inventory": repr(stock), "policy": repr(trained), "algorithm": algorithm}
+            drawn = [f"target-{k}.svg" for k, one in enumerate(found.plans, start=1) if one.best is not None]
+            files = [folder / name for name in ("plans.csv", "routes.json", *drawn)]
+            files.append(report(folder, scores, files, **facts, seed=seed, pdvn_rounds=rounds))
+            typer.echo(f"wrote {', '.join(sorted(p.name for p in files))} in {folder}")
 
 
 def _targets(words: list[str]) -> list[str]:

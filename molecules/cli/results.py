@@ -1,26 +1,32 @@
 """What was sampled and measured, as files and as a table: ``report.json``, samples in their formats, pictures.
 
 Every file appears when it is complete. ``report.json`` holds every score with its value, interval, n, definition and
-how the interval was made; what is not a number is null.
+how the interval was made; what is not a number is null. It also names the files of its run: those of an earlier run in
+the same folder go when a new one writes there, so that old samples never stand beside new scores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.outputs import draw, write_json
-from .options import FASTA, SDF, TABLES, XYZ, known_of, read, strings_of, suffix_of
+from .options import FASTA, SDF, TABLES, XYZ, folder_of, known_of, read, strings_of, suffix_of
 
 if TYPE_CHECKING:
     from ...core.scores import Score
 
 __all__ = [
     "Known",
+    "clear",
+    "folder_for",
     "kind_of_file",
     "known_beside",
+    "model_name",
     "pictures",
     "report",
     "scores_of",
@@ -79,10 +85,51 @@ def table_of(scores: Mapping[str, Score]) -> str:
     return table(rows)
 
 
-def report(folder: Path, scores: Mapping[str, Score], **facts: Any) -> Path:
-    """``report.json``: the facts of the run, and the scores by name."""
+@contextmanager
+def folder_for(out: Path) -> Iterator[Path]:
+    """The folder for results, made now, see :func:`.options.folder_of`; those that were made for a run that fails
+    before it writes anything are taken away again.
+
+    Raises:
+        ValueError: the name of a file.
+    """
+    new = [p for p in (out, *out.parents) if not p.exists()]
+    folder = folder_of(out)
+    try:
+        yield folder
+    except BaseException:
+        for made in new:
+            if not made.is_dir() or any(made.iterdir()):
+                break
+            made.rmdir()
+        raise
+
+
+def clear(folder: Path) -> None:
+    """Remove the files that an earlier run wrote into the folder, as its ``report.json`` names them; nothing else."""
+    try:
+        names = json.loads((folder / "report.json").read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):  # no report, or one that names no files
+        return
+    for name in names if isinstance(names, list) else ():
+        if isinstance(name, str) and Path(name).name == name and (folder / name).is_file():
+            (folder / name).unlink()
+
+
+def model_name(model: Path | None) -> str:
+    """The model as it was named, or the name of the one that ships."""
+    from ..systems import pretrained
+
+    return pretrained().name if model is None else str(model)
+
+
+def report(folder: Path, scores: Mapping[str, Score], files: Sequence[Path] | None = None, **facts: Any) -> Path:
+    """``report.json``: the facts of the run, the scores by name, and the files that were written with it."""
+    path = folder / "report.json"
+    names = {} if files is None else {"files": sorted({p.name for p in files} | {path.name})}
     return write_json(
-        facts | {"scores": {name: score.to_dict() for name, score in scores.items()}}, folder / "report.json"
+        facts | names | {"scores": {name: score.to_dict() for name, score in scores.items()}},
+        path,
     )
 
 
@@ -170,6 +217,7 @@ def pictures(
     label: str = "samples",
     highlight: str | None = None,
     sets: Mapping[str, Sequence[Any]] | None = None,
+    legends: Sequence[str] | None = None,
 ) -> list[Path]:
     """What there is to look at, the first `count` samples; nothing at 0.
 
@@ -177,7 +225,7 @@ def pictures(
         result: samples. folder: of the files. reference: molecules, drawn beside molecules. scores: MMDs among them are
             drawn.
         label: of the samples in legends. highlight: a scaffold's SMILES, marked in drawings of graphs. sets: further
-            molecules for the histograms.
+            molecules for the histograms. legends: one a sample, below the drawings of molecules.
     """
     from .. import plots
 
@@ -189,15 +237,21 @@ def pictures(
         figure = plots.sequence_logo(strings, result.sequences.alphabet, title=f"{label}, n = {len(strings)}")
         return [draw(figure, folder / "logo.png")]
     if hasattr(result, "atoms"):
-        titles = None if result.smiles is None else [s or "no molecule" for s in result.smiles[:count]]
-        figure = plots.molecules_3d(result.atoms, min(count, 16), titles=titles and titles[:16])
+        titles = None if result.smiles is None else [_title(s) for s in result.smiles[: min(count, 16)]]
+        figure = plots.molecules_3d(result.atoms, min(count, 16), titles=titles)
         written.append(draw(figure, folder / "geometries.png"))
     if getattr(result, "smiles", None) is not None:
-        mols = [m for m in result.smiles if m is not None]
+        places = [i for i, m in enumerate(result.smiles) if m is not None]
+        mols = [result.smiles[i] for i in places]
         if mols:
             marked = None if hasattr(result, "atoms") else highlight
-            written.append(_save(plots.molecule_grid(mols[:count], highlight=marked), folder / "molecules.png"))
-            together: dict[str, Sequence[Any]] = {label: mols} | dict(sets or {})
+            below = None if legends is None else [legends[i] for i in places[:count]]
+            image = plots.molecule_grid(mols[:count], below, highlight=marked)
+            written.append(_save(image, folder / "molecules.png"))
+        if whole := _whole(mols):
+            # loose atoms and fragments have properties that say nothing about molecules
+            together: dict[str, Sequence[Any]] = {label: whole}
+            together |= {name: known for name, some in (sets or {}).items() if (known := _whole(some))}
             if reference is not None:
                 together["reference"] = list(reference[:5000])
             written.append(draw(plots.property_histograms(together), folder / "properties.png"))
@@ -207,6 +261,20 @@ def pictures(
         if mmds:
             written.append(draw(plots.mmd_bars({label: mmds}), folder / "mmd.png"))
     return written
+
+
+def _title(smiles: str | None) -> str:
+    """A molecule in a few letters."""
+    if smiles is None:
+        return "no molecule"
+    if "." in smiles:
+        return f"{smiles.count('.') + 1} fragments"
+    return smiles if len(smiles) <= 30 else smiles[:29] + "…"
+
+
+def _whole(smiles: Sequence[str | None]) -> list[str]:
+    """Those that are one piece."""
+    return [s for s in smiles if s is not None and "." not in s]
 
 
 def _save(image: Any, path: Path) -> Path:

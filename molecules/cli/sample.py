@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,21 +26,42 @@ from .options import (
     Sampler,
     Scaffold,
     Seed,
-    Set,
     Steps,
     Train,
     condition_of,
-    folder_of,
     given,
     load,
-    sampler_of,
     scaffold_of,
     settings_of,
     taken,
 )
-from .results import known_beside, pictures, report, scores_of, table_of, write_samples
+from .results import (
+    clear,
+    folder_for,
+    known_beside,
+    model_name,
+    pictures,
+    report,
+    scores_of,
+    table_of,
+    write_samples,
+)
 
-__all__ = ["arguments", "reading_of", "sample"]
+if TYPE_CHECKING:
+    from ...core.scores import Score
+
+__all__ = ["Set", "arguments", "in_pieces", "reading_of", "sample", "sampler_for"]
+
+#: The samplers of the core for systems with discrete states; others take those for continuous ones.
+_DISCRETE = {
+    "DiGress": ("Ancestral", "Euler", "TauLeaping"),
+    "MaskedSequence": ("Ancestral", "ConfidenceOrdered", "Euler", "FirstHitting", "Remasking", "TauLeaping"),
+}
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any other setting of sampling, key=value (snr=0.1 of gdss); may be repeated."),
+]
 
 
 def arguments(model: Any, settings: Mapping[str, Any], condition: Mapping[str, Any], **options: Any) -> dict[str, Any]:
@@ -54,6 +75,29 @@ def arguments(model: Any, settings: Mapping[str, Any], condition: Mapping[str, A
     if twice := [key for key in settings if key in asked]:
         raise ValueError(f"--set {twice[0]}: it has an option of its own, give it there")
     return taken(model.sample, who, asked | dict(settings)) | dict(condition)
+
+
+def sampler_for(model: Any, text: str | None) -> Any:
+    """A sampler by the system's own name for it, or one of the core as it is written in Python, of those that can
+    sample from this system.
+
+    Raises:
+        ValueError: a name that is none of them; they are listed.
+    """
+    parameter = inspect.signature(model.sample).parameters.get("sampler")
+    if text is None or parameter is None or (text[:1].islower() and "str" in str(parameter.annotation)):
+        return text
+    from ...core import discrete, samplers
+    from ...core.cli import ABSTRACT, parse
+
+    names = _DISCRETE.get(type(model).__name__)
+    package: Any = samplers if names is None else discrete
+    known = {name: getattr(package, name) for name in names or package.__all__ if name not in ABSTRACT}
+    known = {name: value for name, value in known.items() if isinstance(value, type) and hasattr(value, "plan")}
+    try:
+        return parse(text, known)
+    except typer.BadParameter as error:
+        raise ValueError(f"--sampler: {error.message}") from error
 
 
 def reading_of(model: Any, errors: str, alphabet: str | None) -> dict[str, Any]:
@@ -104,7 +148,7 @@ def sample(
             trained,
             settings_of(settings),
             condition_of(trained.sample, condition, guidance_scale),
-            sampler=sampler_of(trained.sample, sampler),
+            sampler=sampler_for(trained, sampler),
             steps=steps,
             nodes=nodes,
             scaffold=scaffold_of(trained, scaffold),
@@ -113,32 +157,42 @@ def sample(
             progress=progress,
         )
         known = known_beside(trained, train, reference, **reading_of(trained, errors, alphabet))
-        folder = folder_of(out)
-        begin = time.perf_counter()
-        result = trained.sample(n, **asked)
-        seconds = time.perf_counter() - begin
-        written = write_samples(result, folder)
-        scores = scores_of(result, known)
-        typer.echo(table_of(scores) if scores else "no scores of these samples: give --train or --reference")
-        written.append(
-            report(
-                folder,
-                scores,
-                model=None if model is None else str(model),
-                system=type(trained).__name__,
-                n=n,
-                info=result.info,
-                scaffold=scaffold,
-                train=train,
-                reference=reference,
-                seconds=round(seconds, 2),
-            )
+        with folder_for(out) as folder:
+            begin = time.perf_counter()
+            result = trained.sample(n, **asked)
+            seconds = time.perf_counter() - begin
+            clear(folder)
+            written = write_samples(result, folder)
+            scores = scores_of(result, known)
+            typer.echo(table_of(scores) if scores else "no scores of these samples: give --train or --reference")
+            in_pieces(scores)
+            facts = {
+                "model": model_name(model),
+                "system": type(trained).__name__,
+                "n": n,
+                "info": result.info,
+                "scaffold": scaffold,
+                "train": train,
+                "reference": reference,
+                "seconds": round(seconds, 2),
+            }
+            report(folder, scores, written, **facts)
+            label = type(trained).__name__
+            written += pictures(result, folder, draw, known.reference, scores, label=label, highlight=scaffold)
+            written.append(report(folder, scores, written, **facts))
+            for path in written:
+                typer.echo(f"wrote {path}")
+
+
+def in_pieces(scores: Mapping[str, Score]) -> None:
+    """Say so where samples in space are valid, but not molecules in one piece."""
+    valid, whole = scores.get("valid_rdkit"), scores.get("connected_edm")
+    if valid is None or whole is None:
+        return
+    hits, pieces = round(valid.value * valid.n), round((valid.value - whole.value) * valid.n)
+    if pieces > 0:
+        typer.echo(
+            f"{pieces} of the {hits} valid samples are loose atoms or fragments: they count as valid, unique and novel "
+            "too, so that connected_edm is the share to look at",
+            err=True,
         )
-        label = type(trained).__name__
-        written += pictures(result, folder, draw, known.reference, scores, label=label, highlight=scaffold)
-        _tell(written)
-
-
-def _tell(written: list[Path]) -> None:
-    for path in written:
-        typer.echo(f"wrote {path}")

@@ -55,6 +55,15 @@ def test_what_can_be_bought_is_made_only_when_asked(world, call):
     call("plan", TARGET, *words, "--epochs", 3, "--make", "--out", world / "b")
     steps = [json.loads((world / k / "routes.json").read_text())["plans"][0]["steps"] for k in "ab"]
     assert steps == [0, 1]
+    # the same folder again, for what has no route: nothing of the run before is left, or told as written
+    more = ["--policy", world / "b" / "policy", "--inventory", world / "stock.smi", "--no-progress"]
+    (world / "b" / "own.txt").write_text("mine")
+    text = call("plan", "CCCCCC", *more, "--out", world / "b")
+    assert "wrote plans.csv, report.json, routes.json in" in text
+    left = {"plans.csv", "report.json", "routes.json", "own.txt", "policy"}
+    assert {p.name for p in (world / "b").iterdir()} == left
+    text = call("plan", TARGET, *more, "--out", world / "c")
+    assert "--make asks for how it is made" in text and "inventory.without" not in text
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from scidiffuse import molecules as mo
+from scidiffuse.molecules.cli.sample import in_pieces, sampler_for
 
 
 def test_samples_scores_and_pictures(trained, quick, tmp_path, call):
@@ -87,6 +88,49 @@ def test_models_and_folders_that_are_none_are_told(data, tmp_path, call):
     assert "error: " in call("sample", "--model", tmp_path / "none", "--out", tmp_path / "x", code=2)
     text = call("sample", "--out", tmp_path / "samples.smi", code=2)
     assert "give a folder" in text or "no trained model" in text
+
+
+def test_another_run_in_the_same_folder_leaves_nothing_old_and_a_failed_one_no_folder(quick, tmp_path, call):
+    out = tmp_path / "s"
+    call("sample", *quick, "-n", 3, "--out", out)
+    (out / "own.txt").write_text("mine")
+    call("sample", *quick, "-n", 3, "--draw", 0, "--out", out)
+    left = {p.name for p in out.iterdir()}
+    assert left == {"samples.smi", "samples.npz", "report.json", "own.txt"}  # no pictures of the run before
+    files = json.loads((out / "report.json").read_text())["files"]
+    assert set(files) == left - {"own.txt"}
+    call("sample", *quick, "-n", 3, "--set", "speed=3", "--out", tmp_path / "x" / "y", code=2)
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("system", "usable", "not_listed"),
+    [
+        (mo.DiGress, "Ancestral, Euler, TauLeaping", "FirstHitting"),
+        (mo.MaskedSequence, "Ancestral, ConfidenceOrdered, Euler, FirstHitting, Remasking, TauLeaping", "DDIM"),
+        (mo.EDM, "AdaptiveDPM, BDIA, BELM, DDIM, DDPM", "Ancestral"),
+    ],
+)
+def test_samplers_that_cannot_sample_from_a_system_are_not_offered(system, usable, not_listed):
+    model = object.__new__(system)
+    for name in ("Fast()", not_listed, "Sampler", "LinearSampler"):
+        with pytest.raises(ValueError, match=f"expected one of {usable}") as error:
+            sampler_for(model, name)
+    assert not_listed not in str(error.value) and "Sampler," not in str(error.value)
+    assert sampler_for(model, "Euler").__module__.startswith(
+        "scidiffuse.core.samplers" if system is mo.EDM else "scidiffuse.core.discrete"
+    )
+    assert sampler_for(model, None) is None
+
+
+def test_valid_but_in_pieces_is_said(capsys):
+    share = mo.metrics.uncertainty.share
+    scores = {"valid_rdkit": share("valid_rdkit", 8, 10, "x"), "connected_edm": share("connected_edm", 3, 10, "x")}
+    in_pieces(scores)
+    assert "5 of the 8 valid samples are loose atoms or fragments" in capsys.readouterr().err
+    in_pieces({**scores, "connected_edm": scores["valid_rdkit"]})
+    in_pieces({})
+    assert capsys.readouterr().err == ""
 
 
 def never(*_, **__):
