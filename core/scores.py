@@ -55,6 +55,10 @@ class Score:
     left_out: int = 0
     reference: float | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("value", "low", "high"):  # numpy's numbers are shown as np.float64(...)
+            object.__setattr__(self, name, float(getattr(self, name)))
+
     def __float__(self) -> float:
         return self.value
 

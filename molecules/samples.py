@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,12 @@ from .building import unsanitised
 from .data.files import write_text
 from .data.graphs import Graphs
 
-__all__ = ["GraphSamples", "graph_samples"]
+__all__ = ["GraphSamples", "graph_samples", "in_words"]
+
+
+def in_words(report: Mapping[str, Score]) -> str:
+    """The scores of a report, as samples show them: ``"; connected 0.98, ..."``, nothing of none."""
+    return "; " + ", ".join(f"{name} {score.value:.3g}" for name, score in report.items()) if report else ""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,10 @@ class GraphSamples:
     A: Tensor | None = field(default=None, repr=False)
     mask: Tensor | None = field(default=None, repr=False)
     records: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        known = "" if self.smiles is None else f", {sum(s is not None for s in self.smiles)} with a molecule"
+        return f"GraphSamples({len(self)}{known}, {self.graphs!r}{in_words(self.report)})"
 
     def __len__(self) -> int:
         return len(self.graphs if self.smiles is None else self.smiles)

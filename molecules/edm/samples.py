@@ -17,6 +17,7 @@ from ..data.extras import chem, quiet
 from ..metrics.stability import VALENCES, bond_orders, stability
 from ..metrics.uncertainty import share
 from ..metrics.validity import uniqueness, validity
+from ..samples import in_words
 
 __all__ = ["AtomSamples", "molecules_in"]
 
@@ -101,6 +102,10 @@ class AtomSamples:
                 unique = uniqueness(smiles)
                 report[unique.name] = unique
         return cls(atoms, mols, smiles, report, info, x["x"], x["h"], atoms.mask, records)
+
+    def __repr__(self) -> str:
+        known = "" if self.smiles is None else f", {sum(s is not None for s in self.smiles)} with a molecule"
+        return f"AtomSamples({len(self)}{known}, {self.atoms!r}{in_words(self.report)})"
 
     def __len__(self) -> int:
         return len(self.atoms)

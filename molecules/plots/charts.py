@@ -62,6 +62,7 @@ def value_histograms(values: Mapping[str, Mapping[str, Sequence[float]]], *, bin
                 style = {"histtype": "step", "color": f"C{len(arrays) - 1 - k}", "lw": 1.5}
             axis.hist(v, edges, density=True, label=f"{label}, mean {v.mean():.3g}, n = {len(v)}", **style)
         axis.set_xlabel(text)
+        axis.set_ylabel("density")
         axis.set_yticks([])
         axis.spines["left"].set_visible(False)
         axis.set_ylim(0, axis.get_ylim()[1] * (1.12 + 0.13 * len(arrays)))

@@ -172,15 +172,21 @@ def molecules_3d(
                 axis.plot(*ends.T, color=(grey,) * 3, lw=1.6, zorder=2 * pale, solid_capstyle="round")
         from matplotlib.patches import Circle
 
+        half = max(np.abs(x[:, :2]).max() + 0.5, 2.0)
+        grown = max(1.0, half / 11)  # atoms that are far apart stay large enough to be seen
         for k in np.argsort(depth):
             colour = np.array(to_rgb(ELEMENTS.get(int(z[k]), "#9a9a9a")))
             colour = colour + (1 - colour) * 0.35 * (1 - near[k])
             circle = Circle(
-                x[k, :2], 0.2 if z[k] == 1 else 0.33, fc=colour, ec="#303030", lw=0.5, zorder=2 * near[k] + 0.1
+                x[k, :2],
+                (0.2 if z[k] == 1 else 0.33) * grown,
+                fc=colour,
+                ec="#303030",
+                lw=0.5,
+                zorder=2 * near[k] + 0.1,
             )
             axis.add_patch(circle)
         axis.set_title("" if titles is None else titles[b], fontsize=8, color="#404850")
-        half = max(np.abs(x[:, :2]).max() + 0.5, 2.0)
         axis.set_xlim(-half, half)
         axis.set_ylim(-half, half)
     return figure

@@ -95,7 +95,7 @@ def sequence_logo(
         axis.set_ylabel("bits" if height == "bits" else "frequency")
         step = 5 if columns > 15 else 1
         axis.set_xticks([p for p in range(first + 1, last + 1) if p % step == 0 or p == 1])
-    axes[-1, 0].set_xlabel("place")
+    axes[-1, 0].set_xlabel("position")
     figure.suptitle(title if title is not None else f"{len(sequences)} sequences", fontsize=9)
     return figure
 

@@ -29,6 +29,11 @@ class SequenceSamples:
     info: dict[str, Any]
     records: dict[str, Any] = field(default_factory=dict, repr=False)
 
+    def __repr__(self) -> str:
+        first = self.strings[0] if self.strings else ""
+        first = first if len(first) <= 20 else first[:20] + "..."
+        return f"SequenceSamples({self.sequences!r}, the first: {first!r})"
+
     @property
     def tokens(self) -> Tensor:
         """(n, L) long, 0 after the end of a sequence."""

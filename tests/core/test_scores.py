@@ -16,6 +16,8 @@ def test_a_score_says_what_it_is():
     assert float(score) == 0.5
     assert str(score) == "valid 0.5 [0.4, 0.6] (95%, n = 100, 3 left out)"
     assert score.to_dict()["definition"] == "share"
+    numpys = Score("valid", *map(np.float64, (0.5, 0.4, 0.6)), 100, 100, "1", "share", "Wilson", left_out=3)
+    assert repr(numpys) == repr(score) and "np." not in repr(numpys)
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 7), (1, 7), (3, 7), (7, 7), (950, 1000)])

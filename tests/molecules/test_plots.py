@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -74,6 +75,8 @@ def test_a_geometry_is_seen_flat_on():
     radii = np.array([circle.radius for circle in axis.patches])
     assert np.linalg.norm(centres[radii < 0.3][0] - centres[radii > 0.3][0]) == pytest.approx(0.96, abs=2e-3)
     assert len(axis.lines) == 2  # the two bonds of the distance table
+    far = plots.molecules_3d(replace(atoms, positions=atoms.positions * 100)).axes[0]
+    assert min(c.radius for c in far.patches) / far.get_xlim()[1] > 0.015  # seen, however far apart
     with pytest.raises(ValueError, match="no molecule to draw"):
         plots.molecules_3d(atoms[:0])
 
@@ -81,6 +84,7 @@ def test_a_geometry_is_seen_flat_on():
 def test_histograms_say_mean_and_number():
     figure = plots.property_histograms({"a": ["CCO", None, "CCC", "C1CC"], "b": ["C"]}, ["weight", "qed"])
     texts = [t.get_text() for t in figure.axes[0].get_legend().get_texts()]
+    assert [(a.get_xlabel(), a.get_ylabel()) for a in figure.axes] == [("weight, g/mol", "density"), ("QED", "density")]
     mean = (mo.chem.weight(mo.chem.parse("CCO")) + mo.chem.weight(mo.chem.parse("CCC"))) / 2
     assert texts == ["b, mean 16, n = 1", f"a, mean {mean:.3g}, n = 2"]
     with pytest.raises(ValueError, match="no property 'mass'"):

@@ -29,6 +29,14 @@ def test_text_is_written_into_a_folder_that_is_made(samples, tmp_path):
     assert len(mo.Graphs.load(samples.write(tmp_path / "d" / "s.npz"))) == 2
 
 
+def test_samples_are_shown_in_a_line(samples):
+    text = repr(samples)
+    assert text.startswith("GraphSamples(3, 2 with a molecule, Graphs(2 molecules, implicit hydrogens")
+    assert "; valid_uncorrected_gdss 0.667, " in text and "rdkit" not in text and "\n" not in text and len(text) < 250
+    other = mo.GraphSamples(mo.load("community_small")[:1], None, None, {}, {})
+    assert repr(other) == "GraphSamples(1, Graphs(1 graphs, up to 20 nodes))"
+
+
 def test_nothing_is_left_of_what_fails(samples, tmp_path, monkeypatch):
     def full(self, data):
         Path.open(self, "wb").close()
