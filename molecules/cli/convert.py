@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .carried import beside, fitting
 from .messages import told
 from .options import (
     FASTA,
@@ -55,7 +57,7 @@ def convert(
     seed: Annotated[int, typer.Option(help="Of --embed.")] = 0,
     limit: Limit = None,
     column: Column = None,
-    id_column: Annotated[str | None, typer.Option(help="Column of names in a table.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="Column of names in a table; found by its name.")] = None,
     properties: Properties = None,
     vocabulary: Vocabulary = None,
     max_atoms: MaxAtoms = None,
@@ -77,6 +79,9 @@ def convert(
     they are. Where an .xyz has no bonds and the other format needs them, RDKit perceives them from the distances.
     --embed keeps the stereo of SMILES.
 
+    Names and columns of numbers (fields of an .sdf, key=value pairs of an .xyz) come along; what has no place in the
+    other format is named.
+
     \b
       scidiffuse molecules convert clean.smi start.sdf --embed
 
@@ -89,7 +94,12 @@ def convert(
 
         to = suffix_of(target)
         if to not in (*TABLES[:3], ".npz", *SDF[:2], *XYZ, *FASTA):
-            raise ValueError(f"cannot tell the format of {target.name}: .smi, .csv, .npz, .sdf, .xyz or .fasta")
+            raise ValueError(
+                f"cannot tell the format of {target.name}: expected .smi, .csv, .npz, .sdf, .xyz or .fasta, the text "
+                "formats also with .gz"
+            )
+        if target.exists() and Path(source).exists() and target.samefile(source):
+            raise ValueError(f"FROM and TO are the same file, {target}: give the result another name")
         policy = policy_of(
             hydrogens=hydrogens,
             fragments=fragments,
@@ -98,7 +108,11 @@ def convert(
             isotopes=isotopes,
             radicals=radicals,
         )
-        reading = given(limit=limit, column=column, id_column=id_column, properties=properties, errors=errors)
+        numbers, text = (properties, []) if properties else beside(source, column, id_column, limit)
+        carried, unfit = fitting(numbers, to)
+        reading = given(
+            limit=limit, column=column, id_column=id_column, properties=carried or properties, errors=errors
+        )
         letters = given(alphabet=alphabet, unknown=unknown, lower=lower)
         bonds = given(vocabulary=vocabulary, max_atoms=max_atoms, standardise=policy)
         if letters or to in FASTA or suffix_of(source) in FASTA:
@@ -110,7 +124,8 @@ def convert(
         else:
             if units and suffix_of(source) not in XYZ:
                 raise ValueError("--units is of coordinates, which are not looked at here")
-            if embed and (to in SDF or to in XYZ):  # the geometry has the stereo that a graph has no place for
+            if embed and (to in SDF or to in XYZ) and (suffix_of(source) in TABLES or source == "qm9"):
+                # the geometry has the stereo that a graph has no place for
                 bonds["standardise"] = _with_stereo(policy, stereo)
             data = _graphs(source, reading, bonds, given(units=units))
             if to != ".npz" and data.hydrogens is not None and data.smiles is None:
@@ -119,6 +134,10 @@ def convert(
         count = _write(ready, target, to, embed, seed)
         more = "" if count == len(data) else f", {len(data) - count} dropped (no molecule could be made of them)"
         typer.echo(f"wrote {count} entries to {target}{more}")
+        if text:
+            typer.echo(f"left out, as they hold no numbers: {', '.join(text)}", err=True)
+        if unfit:
+            typer.echo(f"left out, as {to} has no place for them: {', '.join(unfit)}", err=True)
 
 
 def _with_stereo(policy: Any, asked: str | None) -> Any:
@@ -257,6 +276,7 @@ def _table(path: Path) -> Iterator[Any]:
 
 def _csv(path: Path, columns: dict[str, Any]) -> None:
     plain = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in columns.items()}
+    plain = {k: ["" if isinstance(x, float) and math.isnan(x) else x for x in v] for k, v in plain.items()}
     with _table(path) as writer:
         writer.writerow(plain)
         writer.writerows(zip(*plain.values(), strict=True))
@@ -268,9 +288,9 @@ def _embedded(graphs: Any, seed: int) -> Any:
     from ..data.extras import chem, quiet, rdkit
 
     Chem, distances, fields = chem(), rdkit("Chem.rdDistGeom"), rdkit("Chem.rdForceFieldHelpers")
-    mols, ids, failed = [], [], []
+    mols, rows, failed = [], [], []
     with quiet():
-        for name, text in zip(graphs.ids, graphs.smiles, strict=True):
+        for row, (name, text) in enumerate(zip(graphs.ids, graphs.smiles, strict=True)):
             mol = Chem.AddHs(Chem.MolFromSmiles(text))
             settings = distances.ETKDGv3()
             settings.randomSeed = seed
@@ -279,9 +299,10 @@ def _embedded(graphs: Any, seed: int) -> Any:
                 continue
             fields.MMFFOptimizeMolecule(mol)
             mols.append(mol)
-            ids.append(name)
+            rows.append(row)
     if failed:
         typer.echo(f"warning: {len(failed)} could not be embedded: {', '.join(failed[:10])}", err=True)
     if not mols:
         raise ValueError("none of the molecules could be embedded")
-    return Atoms.from_mols(mols, ids=ids)
+    properties = {k: v[rows].numpy() for k, v in graphs.properties.items()}
+    return Atoms.from_mols(mols, ids=[graphs.ids[row] for row in rows], properties=properties)

@@ -116,9 +116,8 @@ def read(path: str | Path, **options: Any) -> Data:
     for suffixes, reader in _READERS.items():
         if suffix in suffixes:
             return reader(path, **options)
-    raise ValueError(
-        f"cannot tell the format of {path.name}: expected one of {sorted(s for ss in _READERS for s in ss)}"
-    )
+    known = sorted([".npz", *(s for suffixes in _READERS for s in suffixes)])
+    raise ValueError(f"cannot tell the format of {path.name}: expected one of {known}, the text formats also with .gz")
 
 
 def _npz(path: Path, **options: Any) -> Graphs | Atoms:

@@ -21,7 +21,7 @@ from torch import Tensor
 from ...core.problems import Errors, Problems
 from .files import check_limit, read_lines, write_text
 from .graphs import check_lengths, rows_of
-from .tables import check_columns, columns_of_numbers, read_table
+from .tables import check_columns, column_of_ids, columns_of_numbers, ids_of, read_table
 
 __all__ = ["ALPHABETS", "UNKNOWN", "Sequences", "from_strings", "read_fasta", "read_sequence_table", "write_fasta"]
 
@@ -215,6 +215,7 @@ def read_sequence_table(
     column: str,
     alphabet: str = "dna",
     *,
+    id_column: str | None = None,
     properties: Sequence[str] = (),
     limit: int | None = None,
     **rules: Any,
@@ -222,7 +223,8 @@ def read_sequence_table(
     """Sequences in a column of a ``.csv`` or ``.tsv``, with numbers beside them (measured activities).
 
     Args:
-        path: the file. column: of the letters. alphabet: as :func:`from_strings`. properties: columns of numbers.
+        path: the file. column: of the letters. alphabet: as :func:`from_strings`. id_column: of names; one that is
+            called so (``id``, ``name``, ...) when None, else ``"row 1"`` and so on. properties: columns of numbers.
         limit: rows from the beginning. rules: ``unknown, lower, errors`` of :func:`from_strings`.
 
     Raises:
@@ -233,9 +235,10 @@ def read_sequence_table(
     path = Path(path)
     tabs = path.name.lower().removesuffix(".gz").endswith((".tsv", ".txt"))
     table = read_table(path, separator="\t" if tabs else ",", limit=limit)
-    check_columns(table, (column,), path.name)
+    check_columns(table, (column, id_column), path.name)
     numbers = columns_of_numbers(table, properties, path.name)
-    ids = [f"row {i + 1}" for i in range(len(table))]
+    names = column_of_ids([str(c) for c in table.columns], id_column, column)
+    ids = ids_of(table, names) or [f"row {i + 1}" for i in range(len(table))]
     return from_strings(table[column].tolist(), alphabet, ids=ids, properties=numbers, source=path.name, **rules)
 
 

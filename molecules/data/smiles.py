@@ -25,9 +25,18 @@ from .files import check_limit, read_lines
 from .graphs import Graphs
 from .molecules import from_mols
 from .standardise import Standardise
-from .tables import check_columns, columns_of_numbers, read_table
+from .tables import check_columns, column_of_ids, columns_of_numbers, ids_of, read_table
 
-__all__ = ["SmilesTable", "from_smiles", "is_header", "read_guacamol", "read_moses", "read_smiles", "read_smiles_table"]
+__all__ = [
+    "SmilesTable",
+    "column_of_smiles",
+    "from_smiles",
+    "is_header",
+    "read_guacamol",
+    "read_moses",
+    "read_smiles",
+    "read_smiles_table",
+]
 
 _COLUMNS = ("smiles", "canonical_smiles", "smile", "structure", "mol", "molecule")
 
@@ -67,7 +76,8 @@ def read_smiles_table(
 
     Args:
         path: see the module. column: where the SMILES are; found by its name when None.
-        id_column: column of names. properties: columns of numbers. limit: as many rows as that, from the beginning.
+        id_column: column of names; one that is called so (``id``, ``name``, ``title``, ...) when None, else row
+            numbers. properties: columns of numbers. limit: as many rows as that, from the beginning.
 
     Raises:
         FileNotFoundError: no such file.
@@ -86,16 +96,21 @@ def read_smiles_table(
         )
     table = read_table(path, limit=limit)
     names = [str(c) for c in table.columns]
-    lower = {n.strip().lower(): n for n in reversed(names)}
-    found = column if column is not None else next((lower[c] for c in _COLUMNS if c in lower), None)
+    found = column if column is not None else column_of_smiles(names)
     check_columns(table, (found, id_column), path.name)
     if found is None:
         raise ValueError(f"{path.name}: no column is called {' or '.join(_COLUMNS)}; name one of {names} with column=")
     numbers = {p: v.tolist() for p, v in columns_of_numbers(table, properties, path.name).items()}
     strings = _strings(table[found])
     rows = list(range(1, len(strings) + 1))
-    ids = table[id_column].tolist() if id_column is not None else rows
+    ids = ids_of(table, column_of_ids(names, id_column, found)) or rows
     return SmilesTable(strings, [f"row {r}" for r in rows], ids, numbers, path.name)
+
+
+def column_of_smiles(names: Sequence[str]) -> str | None:
+    """The column of SMILES among these names of columns, None where none is called so."""
+    lower = {n.strip().lower(): n for n in reversed(names)}
+    return next((lower[c] for c in _COLUMNS if c in lower), None)
 
 
 def _strings(column: Iterable[Any]) -> list[str]:

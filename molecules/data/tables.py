@@ -11,7 +11,7 @@ import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +22,9 @@ from .files import check_limit, read_lines
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["check_columns", "columns_of_numbers", "read_table"]
+__all__ = ["check_columns", "column_of_ids", "columns_of_numbers", "ids_of", "read_table"]
+
+_IDS = ("id", "ids", "name", "names", "title", "identifier", "mol_id", "molecule_id", "compound_id", "compound")
 
 
 def read_table(path: str | Path, *, separator: str | None = None, limit: int | None = None) -> pd.DataFrame:
@@ -79,6 +81,24 @@ def check_columns(table: pd.DataFrame, names: Sequence[str | None], source: str)
     for name in names:
         if name is not None and name not in there:
             raise ValueError(f"{source} has no column {name!r}; it has {there}")
+
+
+def column_of_ids(names: Sequence[str], asked: str | None = None, taken: str | None = None) -> str | None:
+    """The column of names: the one that was asked for, else the first that is called so, if there is one.
+
+    Args:
+        names: of the columns. asked: one of them. taken: one that is none, as it holds the structures.
+    """
+    lower = {n.strip().lower(): n for n in reversed(names) if n != taken}
+    return asked if asked is not None else next((lower[c] for c in _IDS if c in lower), None)
+
+
+def ids_of(table: pd.DataFrame, column: str | None) -> list[Any] | None:
+    """The names in a column, the number of the row where one is empty; None without a column."""
+    if column is None:
+        return None
+    empty = table[column].isna()
+    return [row if none else name for row, (name, none) in enumerate(zip(table[column], empty, strict=True), start=1)]
 
 
 def columns_of_numbers(table: pd.DataFrame, names: Sequence[str], source: str) -> dict[str, np.ndarray]:

@@ -24,7 +24,7 @@ from .atoms import Atoms, Units, converted, stack_atoms
 from .files import check_limit, read_lines, write_text
 from .vocabulary import element, number_of
 
-__all__ = ["number", "read_xyz", "write_xyz"]
+__all__ = ["number", "read_xyz", "write_xyz", "xyz_pairs"]
 
 _PAIR = re.compile(r"""([\w/:-]+)=("[^"]*"|'[^']*'|\S+)""")
 
@@ -51,6 +51,9 @@ def read_xyz(
 ) -> Atoms:
     """The frames of an ``.xyz`` or ``.extxyz`` file, also with ``.gz``.
 
+    A frame is named by the ``id`` or ``name`` of its comment, or by the whole comment where it has no pairs, else by
+    its number.
+
     Args:
         path: the file. properties: keys of the comment that are numbers; absent = NaN.
         limit: as many frames, from the beginning.
@@ -73,11 +76,27 @@ def read_xyz(
             positions = converted(positions, units)
             wanted = [number(values[p]) if p in values else math.nan for p in properties]
             parts.append((numbers, None, positions, None))
-            ids.append(count)
+            ids.append(_name(comment, values) or count)
             for p, value in zip(properties, wanted, strict=True):
                 found[p].append(value)
     problems.done(len(parts))
     return stack_atoms(parts, ids=tuple(ids), properties={k: np.array(v) for k, v in found.items()})
+
+
+def _name(comment: str, values: dict[str, str]) -> str:
+    """The name of a frame, "" where its comment has none."""
+    return values.get("id") or values.get("name") or ("" if values else comment.strip())
+
+
+def xyz_pairs(path: str | Path) -> Iterator[dict[str, str]]:
+    """The ``key=value`` pairs of the comment of each frame, without its name and what says how to read it.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: frames that cannot be told apart.
+    """
+    layout = ("properties", "lattice", "pbc", "id", "name")
+    for comment, _ in _frames(path, None):
+        yield {k: v.strip("\"'") for k, v in _PAIR.findall(comment) if k.lower() not in layout}
 
 
 def _frames(path: str | Path, limit: int | None) -> Iterator[tuple[str, list[str]]]:

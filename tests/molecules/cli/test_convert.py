@@ -90,6 +90,34 @@ def test_embedding_is_seeded(source, tmp_path, call):
     assert a == b != c
 
 
+TABLE = "name,SMILES,logp,group,mw\nethanol,CCO,-0.1,x,46\n,CCC,,y,44\n"
+
+
+def test_names_and_numbers_come_along(tmp_path, call):
+    (tmp_path / "in.csv").write_text(TABLE)
+    chain = ["in.csv", "a.csv", "b.npz", "c.sdf", "d.xyz", "e.sdf", "f.csv"]
+    for one, two in pairwise(chain):
+        text = call("convert", tmp_path / one, tmp_path / two, *(("--embed",) if two == "c.sdf" else ()))
+        assert ("left out, as they hold no numbers: group" in text) == (one == "in.csv")
+    expected = "smiles,id,logp,mw\nCCO,ethanol,-0.1,46.0\nCCC,2,,44.0\n"
+    assert (tmp_path / "a.csv").read_text() == (tmp_path / "f.csv").read_text() == expected
+    text = call("convert", tmp_path / "in.csv", tmp_path / "a.smi")
+    assert (tmp_path / "a.smi").read_text() == "CCO ethanol\nCCC 2\n"
+    assert "left out, as .smi has no place for them: logp, mw" in text
+    call("convert", tmp_path / "in.csv", tmp_path / "g.csv", "--property", "mw")  # only what is asked for
+    assert (tmp_path / "g.csv").read_text() == "smiles,id,mw\nCCO,ethanol,46.0\nCCC,2,44.0\n"
+
+
+def test_ids_of_sequences_come_back(tmp_path, call):
+    (tmp_path / "a.fa").write_text(">x\nACGT\n>y\nACC\n")
+    call("convert", tmp_path / "a.fa", tmp_path / "a.csv")
+    call("convert", tmp_path / "a.csv", tmp_path / "b.fa")
+    assert (tmp_path / "b.fa").read_text() == (tmp_path / "a.fa").read_text()
+    (tmp_path / "c.csv").write_text("key,sequence,activity\nu,ACGT,1.5\n")
+    text = call("convert", tmp_path / "c.csv", tmp_path / "c.fa", "--id-column", "key")
+    assert (tmp_path / "c.fa").read_text() == ">u\nACGT\n" and "has no place for them: activity" in text
+
+
 def test_sequences(tmp_path, call):
     (tmp_path / "a.fa").write_text(">x\nACGT\n>y\nACNT\n")
     assert "letter 'N'" in call("convert", tmp_path / "a.fa", tmp_path / "a.csv", code=2)
@@ -109,10 +137,13 @@ def test_sequences(tmp_path, call):
         (["in.smi", "out.csv", "--column", "x"], "has no columns"),
         (["g.npz", "out.smi"], "these graphs are no molecules: they are written as .npz only"),
         (["none.smi", "out.csv"], "no file none.smi"),
+        (["in.smi", "out.npy.gz"], "cannot tell the format of out.npy.gz: expected .smi, .csv, .npz"),
+        (["in.smi", "./in.smi"], "FROM and TO are the same file, in.smi: give the result another name"),
     ],
 )
 def test_bad_input_is_one_line(words, says, source, tmp_path, call, monkeypatch):
     monkeypatch.chdir(tmp_path)
     mo.load("community_small")[:2].save(tmp_path / "g.npz")
     text = call("convert", *words, code=2)
+    assert (tmp_path / "in.smi").read_text() == LINES
     assert says in text and text.strip().splitlines()[-1].startswith("error: ")

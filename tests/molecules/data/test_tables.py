@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from scidiffuse.molecules.data import read_moses, read_reactions, read_sequence_table, read_smiles_table
-from scidiffuse.molecules.data.tables import columns_of_numbers, read_table
+from scidiffuse.molecules.data.tables import column_of_ids, columns_of_numbers, ids_of, read_table
 
 READERS = {
     "read_smiles_table": (read_smiles_table, "smiles"),
@@ -72,3 +72,12 @@ def test_columns_of_numbers(tmp_path):
         columns_of_numbers(table, ["y"], "a.csv")
     with pytest.raises(ValueError, match=r"a.csv has no column 'z'; it has \['x', 'y'\]"):
         columns_of_numbers(table, ["z"], "a.csv")
+
+
+def test_the_column_of_names(tmp_path):
+    (tmp_path / "a.csv").write_text("smiles,Name ,x\nC,a,1\nCC,,2\n")
+    table = read_table(tmp_path / "a.csv")
+    names = [str(c) for c in table.columns]
+    assert ids_of(table, column_of_ids(names)) == ["a", 2] and column_of_ids(names, "x") == "x"
+    assert ids_of(table, column_of_ids(["smiles", "x"])) is None
+    assert column_of_ids(["id", "name"]) == "id" and column_of_ids(["id", "name"], None, "id") == "name"

@@ -71,7 +71,7 @@ def test_a_bad_frame_is_named_and_the_others_remain(tmp_path, text, words):
     with pytest.raises(ValueError, match=words):
         read_xyz(tmp_path / "a.xyz")
     with pytest.warns(SkippedData, match="left out 1 of 2: frame 1"):
-        assert read_xyz(tmp_path / "a.xyz", errors="skip").ids == (2,)
+        assert read_xyz(tmp_path / "a.xyz", errors="skip").ids == ("water",)
 
 
 @pytest.mark.parametrize("errors", ["raise", "skip"])
@@ -93,3 +93,12 @@ def test_suffix(tmp_path):
         stack_atoms([(np.array([1]), None, np.zeros((1, 3)), None)]).to_xyz(tmp_path / "a.txt")
     with pytest.raises(FileNotFoundError):
         read_xyz(tmp_path / "absent.xyz")
+
+
+@pytest.mark.parametrize(
+    ("comment", "name"),
+    [("a name of words", "a name of words"), ("", 1), ('id="m 1" e=2', "m 1"), ("name=x", "x"), ("e=2", 1)],
+)
+def test_the_name_of_a_frame(tmp_path, comment, name):
+    (tmp_path / "a.xyz").write_text(f"1\n{comment}\nC 0 0 0\n")
+    assert read_xyz(tmp_path / "a.xyz").ids == (name,)
