@@ -176,7 +176,7 @@ def _section(name: str, section: Section) -> str:
     return (
         f'<section id="{html.escape(name)}"><h2>{html.escape(section.title)}</h2>\n{paragraphs}'
         f"{_table(section.metrics)}\n{figures}"
-        + (f"\n<h3>What was run</h3>\n<pre>{commands}</pre>" if commands else "")
+        + (f"\n<h3>On the command line</h3>\n<pre>{commands}</pre>" if commands else "")
         + f'\n<p class="note">{section.seconds:.1f} s on this machine</p></section>'
     )
 

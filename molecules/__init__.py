@@ -1,10 +1,15 @@
 """Molecules, graphs and biological sequences: data, models, scores, and how to make what was found.
 
 >>> from scidiffuse import molecules as mo
->>> graphs = mo.load("qm9", limit=1000)                           # or mo.read_smiles("mine.csv", "CNOF", max_atoms=9)
->>> part = mo.random_split(graphs, seed=0); train = graphs[part.train]
->>> train.X.shape, train.A.shape, train.mask.shape                   # (B, N, F), (B, N, N), (B, N)
->>> train.to_smiles()[:3]
+>>> model = mo.load_model(mo.pretrained("gdss-qm9"))             # weights that ship; "edm-qm9": in 3-D
+>>> out = model.sample(100, sampler="s4", steps=200, seed=0)     # out.smiles, out.mols, out.report
+>>> out.write("samples.smi"); mo.plots.molecule_grid(out.smiles[:24]).save("samples.png")
+>>> graphs = mo.load("qm9", limit=5000)                          # or mo.read_smiles("mine.csv"), mo.read("mine.sdf")
+>>> part = mo.random_split(graphs, (0.9, 0.0, 0.1), seed=0); train, test = graphs[part.train], graphs[part.test]
+>>> mine = mo.DiGress.for_dataset(train, "small").fit(train, max_steps=2000, seed=0)
+>>> mo.evaluate(out, train=train, reference=test, suite="gdss", allow_small=True)
+>>> model.sample(16, sampler="s4", steps=100, steering=SVDD(mo.chem.qed, candidates=5, alpha=0.0))  # core.steering
+>>> mo.synthesis.plan("CC(=O)Nc1ccccc1", inventory, policy).write("routes")
 
 Nothing heavy is imported until a name is used. Molecules need RDKit, tables pandas, and so on: all of them come with
 ``pip install "scidiffuse[molecules]"``.

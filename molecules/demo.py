@@ -144,7 +144,8 @@ def demo(folder: Path, model_folder: Path | None = None) -> Section:
         "each.\n\n"
         f"Valid without any correction: {_percent(scores['valid_uncorrected_gdss'])}; bonds of the others are lowered "
         "by the published protocol until no atom is above its valence, and the fragment of the longest SMILES is "
-        f"kept. Different from each other: {_percent(scores['unique_all'])}"
+        "kept. The protocol counts cations of N, O and S as valid; in one piece and without a net charge are "
+        f"{_percent(scores['neutral'])}. Different from each other: {_percent(scores['unique_all'])}"
         + (f"; not in QM9: {_percent(scores['novel'])}. " if "novel" in scores else ". ")
         + "QM9 enumerates the molecules of up to nine of these atoms under stated rules, so that novelty is no merit "
         "here: a new molecule mostly breaks one of them.\n\n"
