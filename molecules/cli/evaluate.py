@@ -142,6 +142,7 @@ def _molecules(
     facts["invalid"] = bad[:SHOWN] + ([f"and {len(bad) - SHOWN} more"] if len(bad) > SHOWN else [])
     if bad:
         typer.echo(f"{len(bad)} of {len(smiles)} are no molecules: {'; '.join(facts['invalid'][:5])}", err=True)
+    _needs(suite, train, reference)
     names = list(metrics.SUITES[suite])
     if train is None:  # what needs it is left out of the basic suite, and asked for by the others
         names = [n for n in names if suite != "basic" or n not in ("novel", "valid_unique_novel")]
@@ -153,6 +154,24 @@ def _molecules(
         allow_small=allow_small,
         seed=seed,
     )
+
+
+def _needs(suite: str, train: str | None, reference: str | None) -> None:
+    """Refuse a suite of which scores need a file that is not given; the basic one leaves those out.
+
+    Raises:
+        ValueError: that names them.
+    """
+    from .. import metrics
+    from ..metrics.report import _NEEDS
+
+    for what, there in (("train", train), ("reference", reference)):
+        wanted = [name for name in metrics.SUITES[suite] if name in _NEEDS[what]]
+        if wanted and there is None and suite != "basic":
+            raise ValueError(
+                f"--suite {suite}: {', '.join(wanted)} cannot be computed without --{what}: give it, or take --suite "
+                "basic or drug, which need none"
+            )
 
 
 def _shown(smiles: str | None) -> str:

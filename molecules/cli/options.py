@@ -33,9 +33,9 @@ __all__ = [
 
 # -- data
 Errors = Annotated[
-    Literal["raise", "skip"], typer.Option(help="What to do with bad rows: end, or leave them out and name them.")
+    Literal["raise", "skip"], typer.Option(help="What to do with bad entries: stop, or leave them out and name them.")
 ]
-Limit = Annotated[int | None, typer.Option(help="As many entries, from the beginning.")]
+Limit = Annotated[int | None, typer.Option(help="Read only the first so many entries.")]
 Column = Annotated[str | None, typer.Option(help="Column of the SMILES or sequences in a table; found by its name.")]
 Properties = Annotated[
     list[str] | None, typer.Option("--property", help="Column of numbers to read beside them; may be repeated.")
@@ -79,8 +79,9 @@ Nodes = Annotated[int | None, typer.Option(help="Nodes (atoms) of every sample; 
 Scaffold = Annotated[
     str | None,
     typer.Option(
-        help="SMILES of atoms and bonds that every sample has; in 3-D a file (.sdf, .xyz) of one molecule, whose atoms "
-        "every sample has where they are."
+        help="SMILES of atoms and bonds that every sample has (of an aromatic ring its single and double bonds: what "
+        "is added may end its aromaticity); in 3-D a file (.sdf, .xyz) of one molecule, whose atoms every sample has "
+        "where they are."
     ),
 ]
 Condition = Annotated[
@@ -88,7 +89,11 @@ Condition = Annotated[
 ]
 GuidanceScale = Annotated[float | None, typer.Option(help="Strength of classifier-free guidance towards --condition.")]
 Set = Annotated[
-    list[str] | None, typer.Option("--set", help="Any other setting, key=value (ema=0.999); may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Any other setting, key=value: of a training (ema=0.999), or of a sampling (snr=0.1 of gdss); repeatable.",
+    ),
 ]
 MaxBatch = Annotated[int | None, typer.Option(help="Largest batch for the networks; default: the model's.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same samples.")]

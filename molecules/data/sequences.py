@@ -177,10 +177,20 @@ def _tokens(text: str, table: np.ndarray, letters: str, unknown: str, lower: str
     if other.any() and unknown != "keep":
         at = int(other.argmax())
         raise ValueError(
-            f"letter {text[at]!r} at {at + 1} ({int(other.sum())} in all) is none of {letters}: unknown='keep' marks "
-            "such letters, unknown='skip' leaves their sequences out"
+            f"letter {text[at]!r} at {at + 1} ({int(other.sum())} in all) is none of {letters}: {_guess(text)}"
+            "unknown='keep' marks such letters, unknown='skip' leaves their sequences out"
         )
     return tokens
+
+
+def _guess(text: str) -> str:
+    """Which alphabet has all these letters, as a hint; nothing where none has, or where they may be IUPAC's codes of
+    uncertain nucleotides."""
+    came = set(text.upper())
+    for name in ("dna", "rna", "protein"):
+        if came <= set(ALPHABETS[name]) and (name != "protein" or came & set("EFILPQ")):  # those six are no such codes
+            return f"a sequence of {name}? Then say so by alphabet= ({name}); else "
+    return ""
 
 
 def read_fasta(path: str | Path, alphabet: str = "dna", *, limit: int | None = None, **rules: Any) -> Sequences:

@@ -137,7 +137,8 @@ def test_sequences_by_hand(tmp_path, call):
     [
         (["none.smi"], "no file none.smi"),
         (["none.abc"], "is no file of molecules, graphs or sequences"),
-        (["s.smi", "--suite", "moses"], "without --train: give it"),
+        (["s.smi", "--suite", "moses"], "without --train: give it, or take --suite basic or drug"),
+        (["s.smi", "--suite", "moses", "--train", "s.smi"], "scaf, fcd_torch cannot be computed without --reference"),
         (["s.smi", "--posebusters"], "--posebusters is not for a file of smiles"),
         (["s.smi", "--alphabet", "dna"], "--alphabet is not for a file of smiles"),
         (["g.npz"], "graphs are scored by comparison: give --reference"),

@@ -81,7 +81,13 @@ def test_geometries_give_the_smiles_of_their_bonds(tmp_path):
     assert strings_of(str(mo.read_xyz(tmp_path / "a.xyz").save(tmp_path / "a.npz"))) == ["O"]
 
 
-def test_messages_speak_of_flags():
+def test_messages_speak_of_flags(tmp_path):
+    (tmp_path / "p.fa").write_text(">x\nMKLV\n")
+    with pytest.raises(ValueError, match="is none of ACGT") as error:
+        read(str(tmp_path / "p.fa"), "sequences")
+    assert "a sequence of protein? Then say so by --alphabet (protein); else --unknown keep" in in_flags(
+        str(error.value)
+    )
     assert in_flags("pass resume=True, or") == "add --resume, or"
     assert (
         in_flags("cannot be computed without train=: pass it, or") == "cannot be computed without --train: give it, or"

@@ -43,6 +43,21 @@ def test_unknown_letters(tmp_path):
     assert from_strings(["AXW"], "protein", unknown="keep").strings() == ["AXW"]
 
 
+@pytest.mark.parametrize(
+    ("text", "alphabet", "says"),
+    [
+        ("MKLV", "dna", r"none of ACGT: a sequence of protein\? Then say so by alphabet= \(protein\); else unknown='k"),
+        ("ACGU", "dna", r"a sequence of rna\?"),
+        ("ACGT", "rna", r"a sequence of dna\?"),
+        ("ACGN", "dna", r"none of ACGT: unknown='keep'"),  # a nucleotide that is not known
+        ("MKXLV", "dna", r"none of ACGT: unknown='keep'"),
+    ],
+)
+def test_another_alphabet_is_guessed(text, alphabet, says):
+    with pytest.raises(ValueError, match=says):
+        from_strings([text], alphabet)
+
+
 def test_lower_case():
     with pytest.raises(ValueError, match=r"lower case 'g' at letter 3 .*lower='upper'.*lower='unknown'"):
         from_strings(["ACgt"])
