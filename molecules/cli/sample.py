@@ -101,11 +101,20 @@ def sampler_for(model: Any, text: str | None) -> Any:
 
 
 def reading_of(model: Any, errors: str, alphabet: str | None) -> dict[str, Any]:
-    """How --train and --reference are read beside the samples of a model."""
+    """How --train and --reference are read beside the samples of a model.
+
+    Raises:
+        ValueError: an alphabet that is not the model's.
+    """
     from ..systems import kind_of
 
     if kind_of(model) == "sequences":
-        return {"errors": errors, "alphabet": alphabet or getattr(model, "alphabet", None)}
+        from ..data.sequences import ALPHABETS
+
+        own = getattr(model, "alphabet", None)
+        if alphabet is not None and own is not None and ALPHABETS.get(alphabet, alphabet) != own:
+            raise ValueError(f"--alphabet {alphabet}: the model's letters are {own}, and its samples have no others")
+        return {"errors": errors, "alphabet": alphabet or own}
     if alphabet is not None:
         raise ValueError("--alphabet is of sequences")
     return {"errors": errors}
@@ -192,7 +201,7 @@ def in_pieces(scores: Mapping[str, Score]) -> None:
     hits, pieces = round(valid.value * valid.n), round((valid.value - whole.value) * valid.n)
     if pieces > 0:
         typer.echo(
-            f"{pieces} of the {hits} valid samples are loose atoms or fragments: they count as valid, unique and novel "
-            "too, so that connected_edm is the share to look at",
+            f"valid, but loose atoms or fragments: {pieces} of {hits} samples; they count as unique and novel, too, so "
+            "that connected_edm is the share to look at",
             err=True,
         )

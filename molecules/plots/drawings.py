@@ -172,8 +172,9 @@ def molecules_3d(
                 axis.plot(*ends.T, color=(grey,) * 3, lw=1.6, zorder=2 * pale, solid_capstyle="round")
         from matplotlib.patches import Circle
 
-        half = max(np.abs(x[:, :2]).max() + 0.5, 2.0)
-        grown = max(1.0, half / 11)  # atoms that are far apart stay large enough to be seen
+        reach = np.abs(x[:, :2]).max()
+        grown = max(1.0, reach / 11)  # atoms that are far apart stay large enough to be seen
+        half = max(reach + 0.5 * grown, 2.0)
         for k in np.argsort(depth):
             colour = np.array(to_rgb(ELEMENTS.get(int(z[k]), "#9a9a9a")))
             colour = colour + (1 - colour) * 0.35 * (1 - near[k])

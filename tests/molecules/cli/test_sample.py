@@ -8,7 +8,7 @@ import re
 import pytest
 
 from scidiffuse import molecules as mo
-from scidiffuse.molecules.cli.sample import in_pieces, sampler_for
+from scidiffuse.molecules.cli.sample import in_pieces, reading_of, sampler_for
 
 
 def test_samples_scores_and_pictures(trained, quick, tmp_path, call):
@@ -123,11 +123,18 @@ def test_samplers_that_cannot_sample_from_a_system_are_not_offered(system, usabl
     assert sampler_for(model, None) is None
 
 
+def test_the_alphabet_is_that_of_the_model():
+    model = mo.MaskedSequence("dna", mo.SequenceConfig.preset("small", width=16, depth=1, heads=2))
+    assert reading_of(model, "skip", "dna") == reading_of(model, "skip", None) == {"errors": "skip", "alphabet": "ACGT"}
+    with pytest.raises(ValueError, match="--alphabet protein: the model's letters are ACGT"):
+        reading_of(model, "skip", "protein")
+
+
 def test_valid_but_in_pieces_is_said(capsys):
     share = mo.metrics.uncertainty.share
     scores = {"valid_rdkit": share("valid_rdkit", 8, 10, "x"), "connected_edm": share("connected_edm", 3, 10, "x")}
     in_pieces(scores)
-    assert "5 of the 8 valid samples are loose atoms or fragments" in capsys.readouterr().err
+    assert "valid, but loose atoms or fragments: 5 of 8 samples" in capsys.readouterr().err
     in_pieces({**scores, "connected_edm": scores["valid_rdkit"]})
     in_pieces({})
     assert capsys.readouterr().err == ""
