@@ -277,11 +277,11 @@ class Atoms:
 
         return atoms_from_pyg(data, **more)
 
-    def to_sdf(self, path: str | Path) -> Path:
+    def to_sdf(self, path: str | Path, *, complete: bool = False) -> Path:
         """Write an SDF (``.gz`` by the name) with the bonds there are; see :func:`.sdf.write_sdf`."""
         from .sdf import write_sdf
 
-        return write_sdf(self, path)
+        return write_sdf(self, path, complete=complete)
 
     def to_xyz(self, path: str | Path) -> Path:
         """Write an XYZ, extended by the properties there are; see :func:`.xyz.write_xyz`."""

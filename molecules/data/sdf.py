@@ -218,9 +218,14 @@ def read_sdf_graphs(
     )
 
 
-def write_sdf(atoms: Atoms, path: str | Path) -> Path:
+def write_sdf(atoms: Atoms, path: str | Path, *, complete: bool = False) -> Path:
     """Write ``.sdf`` or ``.sdf.gz`` at once: coordinates to 1e-4 Å (the format has no more), the bonds there are, and
     the properties as data fields to the last bit.
+
+    Args:
+        atoms: the molecules. path: the file.
+        complete: whether all atoms are there, of a molecule without any hydrogen, too: readers are told to add none (by
+            the valence field). False leaves the hydrogens of such a molecule to its bonds, as of files of heavy atoms.
 
     Raises:
         ValueError: another suffix.
@@ -233,6 +238,9 @@ def write_sdf(atoms: Atoms, path: str | Path) -> Path:
     mols = atoms.to_mols(bonds="none" if atoms.bonds is None else "given", sanitise=False)
     for b, mol in enumerate(mols):
         mol.SetProp("_Name", str(atoms.ids[b]))
+        if complete:
+            for atom in mol.GetAtoms():
+                atom.SetNoImplicit(True)
         mol.UpdatePropertyCache(strict=False)
         for bond in mol.GetBonds():
             if bond.GetBondType() == Chem.BondType.DOUBLE:  # else it is written as "E or Z", which the coordinates say

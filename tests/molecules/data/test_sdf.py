@@ -75,6 +75,16 @@ def test_aromatic_bonds_as_they_are_are_kekulised(tmp_path, atoms):
         read_sdf_as_it_is(tmp_path / "y.sdf")
 
 
+@pytest.mark.parametrize(("complete", "smiles"), [(False, "CCO"), (True, "[C][C][O]")])
+def test_hydrogens_of_heavy_atoms(tmp_path, atoms, complete, smiles):
+    heavy = atoms[0]
+    mask = heavy.mask & (heavy.numbers != 1)
+    bonds = heavy.bonds * (mask[:, None] & mask[:, :, None])
+    bare = Atoms(heavy.positions * mask[..., None], heavy.numbers * mask, heavy.charges, mask, bonds)
+    path = bare.to_sdf(tmp_path / "x.sdf", complete=complete)
+    assert Chem.MolToSmiles(next(Chem.SDMolSupplier(str(path)))) == smiles
+
+
 def test_without_bonds(tmp_path, atoms):
     bare = Atoms(atoms.positions, atoms.numbers, atoms.charges, atoms.mask)
     text = bare.to_sdf(tmp_path / "x.sdf").read_text()
