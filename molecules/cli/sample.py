@@ -114,7 +114,7 @@ def reading_of(model: Any, errors: str, alphabet: str | None) -> dict[str, Any]:
         own = getattr(model, "alphabet", None)
         if alphabet is not None and own is not None and ALPHABETS.get(alphabet, alphabet) != own:
             raise ValueError(f"--alphabet {alphabet}: the model's letters are {own}, and its samples have no others")
-        return {"errors": errors, "alphabet": alphabet or own}
+        return {"errors": errors, "alphabet": own or alphabet}
     if alphabet is not None:
         raise ValueError("--alphabet is of sequences")
     return {"errors": errors}
