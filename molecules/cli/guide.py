@@ -191,6 +191,8 @@ def guide(
             }
             typer.echo(table_of(scores))
             in_pieces(scores)
+            if empty := [name for name, some in sets.items() if all(v is None for v in some.values)]:
+                typer.echo(f"no mean where no sample is a molecule: {', '.join(empty)}", err=True)
             facts = {
                 "reward": asking.name,
                 "minimise": minimise,

@@ -63,6 +63,8 @@ def test_what_is_minimised_is_told_as_it_is_and_no_molecule_is_the_worst(quick, 
         asked.append(options)
         out = real(self, *args, **{k: v for k, v in options.items() if k not in ("steering", "invalid")})
         out.mols[0] = out.smiles[0] = None
+        if "steering" not in options:
+            out.mols[:] = out.smiles[:] = [None] * len(out.mols)
         return out
 
     real = mo.GDSS.sample
@@ -73,6 +75,7 @@ def test_what_is_minimised_is_told_as_it_is_and_no_molecule_is_the_worst(quick, 
     assert asked[0]["invalid"] == LOWEST and asked[0]["steering"].reward.minimise
     score = report["scores"]["sa, guided"]
     assert 1 <= score["value"] <= 10 and (score["n"], score["left_out"]) == (3, 1) and "sa, guided" in text
+    assert "no mean where no sample is a molecule: unguided" in text and "sa, unguided" not in report["scores"]
     assert report["rewards"]["guided"][0] is None and report["model"] == str(quick[1])
     with (tmp_path / "a" / "rewards.csv").open() as file:
         rows = list(csv.DictReader(file))
