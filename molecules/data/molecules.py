@@ -26,13 +26,20 @@ from .extras import chem, quiet
 from .graphs import Graphs, Hydrogens, check_lengths, stack
 from .vocabulary import parse_type, parse_vocabulary, sort_types
 
-__all__ = ["build", "check_mol", "chemistry_problems", "from_mols", "to_mols", "to_smiles"]
+__all__ = ["build", "check_mol", "chemistry_problems", "from_mols", "place", "to_mols", "to_smiles"]
 
 
 def chemistry_problems(mol: Any) -> str:
     """What RDKit finds wrong with the chemistry of an unsanitised molecule, as one line."""
     found = [problem.Message() for problem in chem().DetectChemistryProblems(mol)]
-    return "; ".join(found) or "RDKit cannot sanitise it"
+    if not found:
+        return "RDKit cannot sanitise it"
+    return "; ".join(found) + (" (atoms counted from 0)" if "atom" in found[0] else "")
+
+
+def place(atom: Any) -> str:
+    """An RDKit atom as messages name it, ``"atom 0 (C; counted from 0)"``: rows and lines are counted from 1."""
+    return f"atom {atom.GetIdx()} ({atom.GetSymbol()}; counted from 0)"
 
 
 def check_mol(mol: Any) -> None:
@@ -72,19 +79,19 @@ def _arrays(mol: Any, hydrogens: Hydrogens) -> tuple[np.ndarray, list[tuple[int,
     atoms = []
     for atom in mol.GetAtoms():
         if atom.GetAtomicNum() == 0:
-            raise ValueError(f"atom {atom.GetIdx()} is no element but a wildcard ('*', 'R')")
+            raise ValueError(f"{place(atom)} is no element but a wildcard ('*', 'R')")
         if atom.GetNumRadicalElectrons():
             raise ValueError(
-                f"a radical at atom {atom.GetIdx()} ({atom.GetSymbol()}), which a graph of types and bonds cannot "
-                "hold; Standardise(radicals='fill') adds hydrogens"
+                f"a radical at {place(atom)}, which a graph of types and bonds cannot "
+                "hold; with radicals='fill' Standardise adds hydrogens"
             )
         if hydrogens == "explicit" and atom.GetTotalNumHs():
-            raise ValueError(
-                f"hydrogens='explicit', but atom {atom.GetIdx()} ({atom.GetSymbol()}) has some that are no atoms"
-            )
+            raise ValueError(f"hydrogens='explicit', but {place(atom)} has some that are no atoms")
         atoms.append((atom.GetAtomicNum(), atom.GetFormalCharge()))
     if hydrogens == "implicit" and any(z == 1 for z, _ in atoms) and any(z != 1 for z, _ in atoms):
-        raise ValueError("hydrogens='implicit', but some hydrogens are atoms: Standardise(hydrogens='implicit')")
+        raise ValueError(
+            "hydrogens='implicit', but some hydrogens are atoms: with hydrogens='implicit' Standardise removes them"
+        )
     return a, atoms, mol
 
 
@@ -113,7 +120,7 @@ def _check_hydrogens(mol: Any, atoms: list[tuple[int, int]], a: np.ndarray, hydr
         came, went = here.GetTotalNumHs(), there.GetTotalNumHs()
         if came != went or here.GetNumRadicalElectrons():
             raise ValueError(
-                f"atom {there.GetIdx()} ({there.GetSymbol()}) has {went} hydrogens, its default valence gives {came}: "
+                f"{place(there)} has {went} hydrogens, its default valence gives {came}: "
                 "a graph of types and bonds cannot say so"
             )
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from ...core.problems import Errors, Problems, Skipped
 from .extras import chem, quiet, rdkit
 from .graphs import Hydrogens
-from .molecules import chemistry_problems
+from .molecules import chemistry_problems, place
 
 __all__ = ["ChangedMolecules", "Report", "Standardise", "parse_smiles"]
 
@@ -111,7 +111,7 @@ class Standardise:
         mol = Chem.Mol(mol)
         for atom in mol.GetAtoms():
             if atom.GetAtomicNum() == 0:
-                raise ValueError(f"atom {atom.GetIdx()} is no element but a wildcard ('*', 'R')")
+                raise ValueError(f"{place(atom)} is no element but a wildcard ('*', 'R')")
             if atom.GetAtomMapNum():
                 atom.SetAtomMapNum(0)
                 found["atom_maps"] = 1
@@ -171,10 +171,7 @@ class Standardise:
         if not radical:
             return mol
         if self.radicals == "refuse":
-            raise ValueError(
-                f"a radical at atom {radical[0].GetIdx()} ({radical[0].GetSymbol()}), and radicals='refuse'; 'fill' "
-                "adds hydrogens"
-            )
+            raise ValueError(f"a radical at {place(radical[0])}, and radicals='refuse'; 'fill' adds hydrogens")
         for atom in radical:
             atom.SetNumExplicitHs(atom.GetTotalNumHs() + atom.GetNumRadicalElectrons())
             atom.SetNumRadicalElectrons(0)

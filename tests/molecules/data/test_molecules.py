@@ -108,7 +108,7 @@ def test_too_many_atoms():
 @pytest.mark.parametrize(
     ("smiles", "words"),
     [
-        ("[CH3]", "radical at atom 0"),
+        ("[CH3]", r"radical at atom 0 \(C; counted from 0\), .*radicals='fill' Standardise adds"),
         ("C[PH4]", "has 4 hydrogens, its default valence gives 2"),
         ("*C", "wildcard"),
         ("N->[Cu]", "type DATIVE"),
