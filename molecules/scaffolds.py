@@ -25,6 +25,12 @@ def scaffold_graph(scaffold: Any, vocabulary: Any, hydrogens: Any, nodes: int) -
     if mol is None:
         raise ValueError(f"the scaffold {scaffold!r} is no molecule")
     try:
-        return from_mols([mol], vocabulary, max_atoms=nodes, hydrogens=hydrogens)
+        one = from_mols([mol], vocabulary, hydrogens=hydrogens)
     except ValueError as error:
         raise ValueError(f"the scaffold does not fit the model: {error.__cause__ or error}") from None
+    if one.A.shape[-1] > nodes:
+        raise ValueError(
+            f"the scaffold does not fit the model: {one.A.shape[-1]} atoms, its largest molecules have {nodes}; take a "
+            "smaller scaffold"
+        )
+    return one

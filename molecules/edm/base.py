@@ -161,7 +161,7 @@ class AtomModel(Generator):
                 which repeats would undo, 1.
             steering: `core.steering.SVDD` or `FeynmanKac` with a reward of RDKit molecules (all hydrogens atoms, with a
                 conformer). Each sample then costs `candidates` or `walkers` runs.
-            invalid: reward of what is no molecule.
+            invalid: reward of what is no molecule; less than any molecule has, -10 for a reward of -SA.
             max_batch: largest batch for the network.
             progress: show a progress bar.
 

@@ -119,7 +119,7 @@ class AtomSamples:
         path = Path(path)
         name = path.name.lower().removesuffix(".gz")
         if name.endswith((".sdf", ".sd")):
-            return self.atoms.to_sdf(path)
+            return self.atoms.to_sdf(path, complete=True)  # every hydrogen is an atom
         if name.endswith((".xyz", ".extxyz")):
             return self.atoms.to_xyz(path)
         if name.endswith(".npz"):

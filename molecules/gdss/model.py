@@ -179,7 +179,7 @@ class GDSS(Generator):
                 walker is drawn by its weight. With "pc" and "s4" steered samples are drawn without the Langevin
                 corrector, unless ``corrector="langevin"`` asks for it: it moves a graph so far that what was gained by
                 a choice is lost at the next step. A sampler of the core is taken as it is.
-            invalid: reward of what is no molecule.
+            invalid: reward of what is no molecule; less than any molecule has, -10 for a reward of -SA.
             scaffold: of molecules: a molecule or SMILES whose atoms and bonds every sample has, as its first nodes;
                 samples then have more nodes than it, where none are given. New bonds may start at any of its atoms.
                 Where a molecule needs correction, bonds of the scaffold are lowered last, and its piece is kept.

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core.scores import Score, bootstrap
+from ...core.scores import Score, bootstrap, wilson
 from ..data.atoms import Atoms
 from .uncertainty import share
 
@@ -198,6 +198,9 @@ def stability(
         )
     columns = np.stack([stable.sum(axis=1), there.sum(axis=1)], axis=1).astype(np.float64)
     low, high, units = bootstrap(columns, lambda s: s[:, 0] / s[:, 1], draws=draws, level=level, seed=seed)
+    source = f"bootstrap over {units} molecules, {draws} draws"
+    if low == high and low in (0.0, 1.0):  # resampling cannot tell how far from certain that is
+        (low, high), source = wilson(int(low) * units, units, level), f"Wilson's interval of {units} molecules"
     how = "bond orders by EDM's lengths and margins" + (", single bonds only" if single_only else "")
     atoms = Score(
         "atom_stability_edm",
@@ -208,7 +211,7 @@ def stability(
         units,
         "1",
         f"share of atoms whose bond orders sum to their valence; {how}",
-        f"bootstrap over {units} molecules, {draws} draws",
+        source,
         level,
     )
     whole = int((columns[:, 0] == columns[:, 1]).sum())

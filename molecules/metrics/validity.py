@@ -5,8 +5,8 @@ r"""How many generated molecules are molecules, different from each other, and n
 ``valid_uncorrected_gdss``   of all graphs, those without an atom above its valence once N, O, S may be cations
 ``valid_corrected_gdss``     of all graphs, those that give a molecule after bonds were lowered: nearly all of any model
 ``connected``                of all graphs, those that sanitise uncorrected *and* are in one piece
-``neutral``                  of all graphs, those that are connected *and* have no net charge: the protocol makes cations
-                             of N, O, S with a bond too many, which are valid and seldom what is wanted
+``neutral``                  of all graphs, those that are connected *and* have no net charge: the protocol makes
+                             cations of N, O, S with a bond too many, which are valid and seldom what is wanted
 ``unique_all``               of the valid, different canonical SMILES over their number; falls as n grows
 ``unique@k``                 the same of the first k valid ones (MOSES)
 ``novel``                    of the different valid ones, those whose canonical SMILES is not in the training set

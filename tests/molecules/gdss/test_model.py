@@ -155,6 +155,8 @@ def test_scaffolds_stay(model):
     assert all(mol.HasSubstructMatch(query) for mol in out.mols)
     with pytest.raises(ValueError, match="no training graph has 6 nodes or more"):
         model.sample(2, steps=2, scaffold="CCCCC")
+    with pytest.raises(ValueError, match="6 atoms, its largest molecules have 5; take a smaller scaffold"):
+        model.sample(2, steps=2, scaffold="CCCCCC")
     with pytest.raises(ValueError, match="outside the vocabulary"):
         model.sample(2, steps=2, scaffold="CS")
     with pytest.raises(ValueError, match="no molecule"):

@@ -133,3 +133,11 @@ def test_atoms_are_taken_alone():
         stability(atoms, positions)
     with pytest.raises(TypeError, match="got a ndarray without positions"):
         stability(numbers)
+
+
+def test_certain_shares_have_an_interval():
+    """Resampling molecules that are all stable, or all not, would say that nothing else can come."""
+    far = ([8, 1, 1], [[0, 0, 0], [9, 0, 0], [0, 9, 0]])
+    good, bad = (stability(*batch(*[one] * 5))["atom_stability_edm"] for one in (WATER, far))
+    assert (good.value, good.high) == (1.0, 1.0) and 0.4 < good.low < 0.7
+    assert (bad.value, bad.low) == (0.0, 0.0) and 0.3 < bad.high < 0.6
