@@ -22,7 +22,6 @@ __all__ = [
     "load",
     "policy_of",
     "read",
-    "sampler_of",
     "scaffold_of",
     "settings_of",
     "smiles_of",
@@ -178,30 +177,6 @@ def condition_of(verb: Callable[..., Any], words: Sequence[str] | None, scale: f
             raise ValueError(f"this system has no {option}: its samples cannot be asked for properties")
         out[name] = value
     return out
-
-
-def sampler_of(verb: Callable[..., Any], text: str | None) -> Any:
-    """A sampler by the system's own name for it, or one of the core as it is written in Python.
-
-    Raises:
-        ValueError: a name that the core does not have, of a system without names of its own.
-    """
-    parameter = inspect.signature(verb).parameters.get("sampler")
-    if text is None or parameter is None or (text[:1].islower() and "str" in str(parameter.annotation)):
-        return text
-    from ...core import discrete, samplers
-    from ...core.cli import parse
-
-    known = {
-        name: value
-        for package in (samplers, discrete)
-        for name in package.__all__
-        if isinstance(value := getattr(package, name), type) and hasattr(value, "plan")
-    }
-    try:
-        return parse(text, known)
-    except typer.BadParameter as error:
-        raise ValueError(f"--sampler: {error.message}") from error
 
 
 def policy_of(**options: Any) -> Any:

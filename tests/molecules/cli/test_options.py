@@ -5,13 +5,11 @@ from __future__ import annotations
 import pytest
 
 from scidiffuse import molecules as mo
-from scidiffuse.core.samplers import DDIM
 from scidiffuse.molecules.cli.messages import in_flags
 from scidiffuse.molecules.cli.options import (
     condition_of,
     known_of,
     read,
-    sampler_of,
     settings_of,
     strings_of,
     suffix_of,
@@ -40,16 +38,6 @@ def test_conditions_become_arguments():
         condition_of(none, ["mu=2.5"], None)
     with pytest.raises(ValueError, match="--condition mu=high: expected a number"):
         condition_of(one, ["mu=high"], None)
-
-
-def test_samplers_by_the_systems_name_or_as_in_python():
-    def own(n, *, sampler: str | None = None): ...
-    def core(n, *, sampler: DDIM | None = None): ...
-
-    assert sampler_of(own, "s4") == "s4" and sampler_of(own, None) is None
-    assert sampler_of(core, "DDIM(eta=0.5)") == DDIM(eta=0.5) == sampler_of(own, "DDIM(eta=0.5)")
-    with pytest.raises(ValueError, match="--sampler: got 's4', expected one of"):
-        sampler_of(core, "s4")
 
 
 def test_suffixes():
