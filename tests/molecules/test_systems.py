@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from scidiffuse import molecules as mo
 from scidiffuse.core.checkpoint import CheckpointError
 from scidiffuse.core.checkpoint import save as save_checkpoint
-from scidiffuse.molecules.systems import SYSTEMS, kind_of, load_model, pretrained, system
+from scidiffuse.molecules.cli.options import load
+from scidiffuse.molecules.systems import SYSTEMS, kind_of, load_model, pretrained, shipped, system
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -35,6 +38,17 @@ def test_a_model_is_loaded_by_what_wrote_it(tmp_path):
         loaded = load_model(tmp_path / folder)
         assert isinstance(loaded, mo.GDSS) and kind_of(loaded) == "graphs"
         assert loaded.sample(2, steps=2, seed=0).graphs.A.equal(model.sample(2, steps=2, seed=0).graphs.A)
+
+
+def test_models_that_ship_have_their_cards_and_are_found_by_name():
+    assert shipped() == ["edm-qm9", "gdss-qm9"]
+    assert all((pretrained(name) / "CARD.md").is_file() for name in shipped())
+    assert [load(None).kind, load(Path("gdss-qm9")).kind, load(Path("edm-qm9")).kind] == ["GDSS", "GDSS", "EDM"]
+
+
+def test_the_model_in_space_that_ships_draws_atoms_with_bonds():
+    out = load_model(pretrained("edm-qm9")).sample(12, steps=40, seed=0)
+    assert out.report["atom_stability_edm"].value > 0.5  # 0.97 of real molecules of this size, 0 of noise
 
 
 def test_what_is_no_generator_is_told(tmp_path):
