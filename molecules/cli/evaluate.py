@@ -163,10 +163,10 @@ def _needs(suite: str, train: str | None, reference: str | None) -> None:
         ValueError: that names them.
     """
     from .. import metrics
-    from ..metrics.report import _NEEDS
+    from ..metrics.report import NEEDS
 
     for what, there in (("train", train), ("reference", reference)):
-        wanted = [name for name in metrics.SUITES[suite] if name in _NEEDS[what]]
+        wanted = [name for name in metrics.SUITES[suite] if name in NEEDS[what]]
         if wanted and there is None and suite != "basic":
             raise ValueError(
                 f"--suite {suite}: {', '.join(wanted)} cannot be computed without --{what}: give it, or take --suite "

@@ -14,7 +14,7 @@ from .nspdk import nspdk_mmd
 from .properties import property_means
 from .validity import molecules_of, novelty, uniqueness, valid_unique_novel, validity
 
-__all__ = ["SUITES", "evaluate"]
+__all__ = ["NEEDS", "SUITES", "evaluate"]
 
 SUITES: dict[str, tuple[str, ...]] = {
     "basic": ("valid_rdkit", "unique_all", "novel", "valid_unique_novel"),
@@ -36,7 +36,8 @@ SUITES: dict[str, tuple[str, ...]] = {
 }
 """Names of scores by suite. ``unique@k`` stands for one score a k."""
 
-_NEEDS = {
+#: Scores that need the training set, and those that compare with a reference.
+NEEDS = {
     "train": {"novel", "valid_unique_novel"},
     "reference": {"snn", "frag", "scaf", "fcd_torch", "fcd_guacamol", "mmd_nspdk"},
 }
@@ -85,7 +86,7 @@ def evaluate(
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"no suite or score {unknown[0]!r}; suites: {', '.join(SUITES)}; scores: {sorted(known)}")
     for what, given in (("train", train), ("reference", reference)):
-        wanted = [name for name in names if name in _NEEDS[what]]
+        wanted = [name for name in names if name in NEEDS[what]]
         if fcd_reference is not None and what == "reference":
             wanted = [name for name in wanted if not name.startswith("fcd")]
         if wanted and given is None:
