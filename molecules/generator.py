@@ -61,6 +61,10 @@ class Generator(Model):
         """The data set of batches."""
         raise NotImplementedError
 
+    def _scorable(self, val: Any, data: Any) -> Any:
+        """The validation data that a model of these training data can have a loss of."""
+        return val
+
     def _objective(self) -> Any:
         """What is minimised."""
         raise NotImplementedError
@@ -143,6 +147,8 @@ class Generator(Model):
             self._check(given)
         if not self._known():
             self._define(data)
+        if val is not None:
+            val = self._scorable(val, data)
         c, train = self.config, self.inputs(data)
         size, max_steps = budget(c, len(train), epochs, max_steps, batch_size)
         self._measure(train)

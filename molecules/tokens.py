@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
 
 from ..core.spaces import Graph, Masked, Product
 from .data.graphs import Graphs
 
-__all__ = ["frequencies", "space_of"]
+__all__ = ["frequencies", "seen_in_training", "space_of"]
 
 _AT_ONCE = 4096
 
@@ -39,3 +41,37 @@ def frequencies(graphs: Graphs, bonds: int, types: int | None = None) -> dict[st
         counts[0] = 1
     out["A"] = (counts.double() / counts.sum()).tolist()
     return out
+
+
+def seen_in_training(val: Graphs, train: Graphs) -> Graphs:
+    """The validation graphs whose types and bonds all occur in training graphs.
+
+    Others have the probability zero in a law that is made of the frequencies of the training graphs, and no finite
+    loss. A scaffold split of a small set easily holds the only fluorine out.
+
+    Raises:
+        ValueError: none is left.
+
+    Warns:
+        UserWarning: how many were left out, and what of.
+    """
+    strange: set[str] = set()
+    good = torch.ones(len(val), dtype=torch.bool)
+    if val.types is not None and train.types is not None:
+        new = val.mask & ~torch.isin(val.types, train.types[train.mask].unique())
+        good &= ~new.any(1)
+        names = val.vocabulary or ()
+        strange |= {str(names[k]) if k < len(names) else f"type {k}" for k in val.types[new].unique().tolist()}
+    new = ~torch.isin(val.A, train.A.unique())
+    good &= ~new.flatten(1).any(1)
+    strange |= {f"bond order {k}" for k in val.A[new].unique().tolist()}
+    if bool(good.all()):
+        return val
+    what = (
+        f"{int((~good).sum())} of {len(val)} validation graphs have what no training graph has "
+        f"({', '.join(sorted(strange))})"
+    )
+    if not bool(good.any()):
+        raise ValueError(f"{what}: split otherwise, by another seed or at random, or train without validation")
+    warnings.warn(f"{what}: they are left out of the validation loss", stacklevel=3)
+    return val[good]

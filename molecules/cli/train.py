@@ -24,7 +24,6 @@ from .options import (
     Lower,
     MaxAtoms,
     Progress,
-    Properties,
     Radicals,
     Set,
     Stereo,
@@ -51,7 +50,13 @@ def train(
         str, typer.Argument(metavar="DATA", help="File, folder or named set: qm9, spectre_community_small, enzymes ...")
     ],
     out: Annotated[Path, typer.Option(help="Folder: model/ (and best/), state/, losses.csv and .png, report.json.")],
-    preset: Annotated[str | None, typer.Option(help="Published settings by data set; default: by the data.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Settings by name: published ones by data set (qm9, moses, planar ...), or small, for a CPU; default: "
+            "of the published set most like the data. A name that there is not lists those of the system."
+        ),
+    ] = None,
     settings: Set = None,
     split: Annotated[
         Literal["none", "random", "scaffold"],
@@ -62,12 +67,22 @@ def train(
     max_steps: Annotated[int | None, typer.Option(help="Optimizer steps in all, instead of epochs.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Over all processes; default: the preset's.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate; default: the preset's.")] = None,
-    save_every: Annotated[int | None, typer.Option(help="Steps between checkpoints.")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, order, noise and the split.")] = 0,
+    save_every: Annotated[
+        int | None,
+        typer.Option(help="Steps between checkpoints; default: a tenth of the training, at most 500."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides initial weights, order, noise and the split.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the training in --out.")] = False,
     limit: Limit = None,
     column: Column = None,
-    properties: Properties = None,
+    properties: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--property",
+            help="Column of numbers that samples can be asked for later, sample --condition (digress, edm, gfmdiff); "
+            "may be repeated.",
+        ),
+    ] = None,
     vocabulary: Vocabulary = None,
     max_atoms: MaxAtoms = None,
     hydrogens: Hydrogens = None,
@@ -91,10 +106,13 @@ def train(
     """Train a model on your molecules, graphs or sequences.
 
     The preset is that of the published data set most like yours; --set key=value overrides any of its settings. An
-    interrupted training goes on with --resume and otherwise the same options.
+    interrupted training goes on from its last checkpoint with --resume and otherwise the same options.
 
     \b
-      scidiffuse molecules train edm mine.sdf --set layers=4 --out runs/mine
+      scidiffuse molecules train edm mine.sdf --preset small --out runs/mine
+
+    \b
+      scidiffuse molecules train digress mine.csv --preset small --property logp --out runs/logp
 
     \b
       scidiffuse molecules train gdss qm9 --vocabulary CNOF --errors skip \\
@@ -135,7 +153,13 @@ def train(
                 lower=lower,
             )
             parts = _parts(everything, kind, split, shares, seed)
-            model = _untrained(cls, system, everything, preset, settings_of(settings))
+            name = preset or cls._fitting(everything)
+            changes = _conditioned(cls, system, everything, properties, settings_of(settings))
+            model = _untrained(cls, system, everything, name, changes)
+            others = ", ".join(other for other in cls.config_class.presets if other != name)
+            typer.echo(f"{system} with the settings {name!r} (--preset: {others})")
+            if resume and at.before is None:
+                typer.echo(f"there is no training in {folder} to go on with: a new one begins", err=True)
 
             def write_parts() -> None:
                 for name, part in parts.items() if split != "none" else ():
@@ -165,6 +189,7 @@ def train(
             "system": type(model).__name__,
             "data": data,
             "sizes": {name: len(part) for name, part in parts.items()},
+            "preset": name,
             "config": asdict(model.config),
             "seed": seed,
             "steps": model.steps,
@@ -190,7 +215,26 @@ def _at_the_start(action: Callable[[], None]) -> list[Any]:
     return [LambdaCallback(on_train_start=lambda trainer, _: action() if trainer.is_global_zero else None)]
 
 
-def _untrained(cls: Any, name: str, data: Any, preset: str | None, changes: dict[str, Any]) -> Any:
+def _conditioned(
+    cls: Any, system: str, data: Any, properties: list[str] | None, changes: dict[str, Any]
+) -> dict[str, Any]:
+    """The single settings, with the properties that the model is to be told.
+
+    Raises:
+        ValueError: a system that cannot be asked for properties.
+    """
+    if not properties:
+        return changes
+    if "properties" not in {f.name for f in fields(cls.config_class)}:
+        raise ValueError(f"--property: {system} cannot be asked for properties; digress, edm and gfmdiff can")
+    for name in properties:
+        missing = int(data.properties[name].isnan().sum())
+        if missing:
+            typer.echo(f"{missing} of {len(data)} have no value of {name}", err=True)
+    return {"properties": tuple(properties)} | changes
+
+
+def _untrained(cls: Any, name: str, data: Any, preset: str, changes: dict[str, Any]) -> Any:
     """A model for the data, with the preset and the single settings.
 
     Raises:

@@ -43,7 +43,7 @@ from ..samples import GraphSamples, graph_samples
 from ..scaffolds import scaffold_graph
 from ..sizes import counts_of
 from ..steering import GraphReward, Steering, choose, with_reward
-from ..tokens import frequencies, space_of
+from ..tokens import frequencies, seen_in_training, space_of
 from ..training import digest_of, same_kind
 from .config import DiGressConfig
 from .steering import Scaffold, read
@@ -168,6 +168,9 @@ class DiGress(Generator):
             parts += [torch.where(known, (value - mean) / scale, 0.0), known.double()]
         return torch.stack(parts, 1).float()
 
+    def _scorable(self, val: Graphs, data: Graphs) -> Graphs:
+        return seen_in_training(val, data)
+
     def _rows(self, graphs: Graphs) -> TrainingSet:
         values = {name: self._property(graphs, name) for name in self.config.properties}
         return TrainingSet(graphs, self._asked(values, len(graphs)))
@@ -216,7 +219,7 @@ class DiGress(Generator):
             steering: `core.steering.SVDD` or `FeynmanKac` with a reward of RDKit molecules (of arrays (n, n) of 0 and 1
                 for other graphs). Each sample then costs `candidates` or `walkers` runs; of a Feynman-Kac group one
                 walker is drawn by its weight.
-            invalid: reward of what is no molecule.
+            invalid: reward of what is no molecule; less than any molecule has, -10 for a reward of -SA.
             scaffold: a molecule or SMILES (of other graphs, a `Graphs` of one) whose nodes and bonds every sample has,
                 as its first nodes; samples then have more nodes than it, where none are given. New bonds may start at
                 any of its nodes. Where a molecule needs correction, bonds of the scaffold are lowered last, and its

@@ -151,7 +151,7 @@ class Features:
         if charged:
             warnings.warn(
                 f"{charged} of {len(atoms)} molecules have charged atoms: these features know no charges, samples have "
-                "none. Leave them out where that matters: atoms[~atoms.charges.bool().any(1)]",
+                "none. Leave them out where that matters (in Python atoms[~atoms.charges.bool().any(1)])",
                 stacklevel=4,
             )
         if "valence" in self.parts and atoms.bonds is None:

@@ -32,7 +32,7 @@ from ...core.settings import positive_integers
 from ..data.graphs import Graphs
 from ..generator import Generator
 from ..samples import GraphSamples, graph_samples
-from ..tokens import frequencies
+from ..tokens import frequencies, seen_in_training
 from ..training import digest_of, same_kind
 from .config import PARDConfig
 from .network import Shape
@@ -144,6 +144,9 @@ class PARD(Generator):
         shape = self._shape()
         self.first, self.data = first_blocks(data, shape), digest_of(data.graphs)
         self.shares = frequencies(data.graphs, shape.bonds, shape.types if shape.types > 1 else 0)
+
+    def _scorable(self, val: Graphs, data: Graphs) -> Graphs:
+        return seen_in_training(val, data)
 
     def _rows(self, data: TrainingSet) -> TrainingSet:
         return data

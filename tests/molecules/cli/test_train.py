@@ -38,6 +38,22 @@ def test_a_resumed_training_gives_the_weights_of_one_in_one_go(data, tmp_path, c
     assert "nothing to do up to --max-steps 3" in less
 
 
+def test_properties_that_are_read_can_be_asked_for(tmp_path, call):
+    rows = [f"{smiles},{k or ''}" for k, smiles in enumerate(["CCO", "CCN", "CC=O", "OCCO", "CCOC", "CC#N"])]
+    (tmp_path / "mine.csv").write_text("SMILES,logp\n" + "\n".join(rows) + "\n")
+    small = [w for s in ["layers=1", "dx=8", "de=8", "dy=8", "heads=2", "steps=4"] for w in ("--set", s)]
+    words = ["train", "digress", tmp_path / "mine.csv", "--preset", "small", *small, "--property", "logp", "--resume"]
+    text = call(*words, "--max-steps", 1, "--no-progress", "--out", tmp_path / "m")
+    assert "digress with the settings 'small' (--preset: qm9, moses" in text
+    assert "1 of 6 have no value of logp" in text and "a new one begins" in text
+    assert json.loads((tmp_path / "m" / "report.json").read_text())["config"]["properties"] == ["logp"]
+    call(
+        "sample", "--model", tmp_path / "m", "-n", 2, "--condition", "logp=2", "--no-progress", "--out", tmp_path / "s"
+    )
+    words = ["train", "gdss", tmp_path / "mine.csv", "--property", "logp", "--out", tmp_path / "g"]
+    assert "--property: gdss cannot be asked for properties; digress, edm and gfmdiff can" in call(*words, code=2)
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
