@@ -72,6 +72,6 @@ def seen_in_training(val: Graphs, train: Graphs) -> Graphs:
         f"({', '.join(sorted(strange))})"
     )
     if not bool(good.any()):
-        raise ValueError(f"{what}: split otherwise, by another seed or at random, or train without validation")
+        raise ValueError(f"{what}: split at random, or train without validation (--split none)")
     warnings.warn(f"{what}: they are left out of the validation loss", stacklevel=3)
     return val[good]

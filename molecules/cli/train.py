@@ -53,8 +53,8 @@ def train(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="Settings by name: published ones by data set (qm9, moses, planar ...), or small, for a CPU; default: "
-            "of the published set most like the data. A name that there is not lists those of the system."
+            help="Settings by name: published ones by data set (qm9, moses, planar ...), or small, for a CPU (gdss is "
+            "small as it is); default: of the published set most like the data. The others are printed."
         ),
     ] = None,
     settings: Set = None,
@@ -62,14 +62,17 @@ def train(
         Literal["none", "random", "scaffold"],
         typer.Option(help="Hold data out: train, val and test go to data/ in --out; val chooses best/."),
     ] = "none",
-    shares: Annotated[str, typer.Option(help="Of train, val and test.")] = "0.8,0.1,0.1",
+    shares: Annotated[str, typer.Option(help="Shares of train, val and test.")] = "0.8,0.1,0.1",
     epochs: Annotated[float | None, typer.Option(help="Passes over the data; default: the preset's.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Optimizer steps in all, instead of epochs.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Over all processes; default: the preset's.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate; default: the preset's.")] = None,
     save_every: Annotated[
         int | None,
-        typer.Option(help="Steps between checkpoints; default: a tenth of the training, at most 500."),
+        typer.Option(
+            help="Steps between checkpoints; default: a tenth of the training, at most 500. There is nothing to resume "
+            "before the first."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Decides initial weights, order, noise and the split.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the training in --out.")] = False,

@@ -113,9 +113,13 @@ class MaskedSequence(Generator):
             TypeError: no `Sequences`. ValueError: none; an unknown preset, settings out of range.
         """
         cls._check(data)
-        model = cls(data.alphabet, SequenceConfig.preset(preset or "small", **changes))
+        model = cls(data.alphabet, SequenceConfig.preset(preset or cls._fitting(data), **changes))
         model._define(data)
         return model
+
+    @staticmethod
+    def _fitting(data: Sequences) -> str:
+        return "small"
 
     # -- training --------------------------------------------------------------------------------------------------
     def inputs(self, sequences: Sequences) -> Sequences:

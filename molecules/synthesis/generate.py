@@ -45,6 +45,9 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __repr__(self) -> str:
+        return f"Candidates({len(self)} molecules of {self.n} samples; {self.plans!r})"
+
     @property
     def solved(self) -> Score:
         """Share of the planned molecules that have a route, with Wilson's interval."""

@@ -106,6 +106,10 @@ class Plans:
     def __len__(self) -> int:
         return len(self.plans)
 
+    def __repr__(self) -> str:
+        skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
+        return f"Plans({len(self)} targets, {sum(plan.solved for plan in self.plans)} solved{skipped})"
+
     def __getitem__(self, index: int) -> Plan:
         return self.plans[index]
 

@@ -40,6 +40,14 @@ def test_a_model_is_loaded_by_what_wrote_it(tmp_path):
         assert loaded.sample(2, steps=2, seed=0).graphs.A.equal(model.sample(2, steps=2, seed=0).graphs.A)
 
 
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("gdss", mo.from_smiles(["CCO", "CN"])), ("sequence", mo.from_strings(["ACGT"], "dna"))],
+)
+def test_every_system_has_a_preset_for_data(name, data):
+    assert system(name)._fitting(data) in system(name).config_class.presets
+
+
 def test_models_that_ship_have_their_cards_and_are_found_by_name():
     assert shipped() == ["edm-qm9", "gdss-qm9"]
     assert all((pretrained(name) / "CARD.md").is_file() for name in shipped())

@@ -20,7 +20,7 @@ def test_what_no_training_graph_has_is_left_out_of_validation():
     with pytest.warns(UserWarning, match=r"2 of 3 validation graphs have what no training graph has \(F, bond order 3"):
         kept = seen_in_training(graphs("CF", "C#C", "CO"), train)
     assert kept.smiles == ("CO",)
-    with pytest.raises(ValueError, match=r"1 of 1 .*\(F\): split otherwise"):
+    with pytest.raises(ValueError, match=r"1 of 1 .*\(F\): split at random"):
         seen_in_training(graphs("CF"), train)
 
 

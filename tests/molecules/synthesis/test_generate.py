@@ -33,6 +33,7 @@ def test_one_row_a_different_molecule_the_best_first(tmp_path):
     assert [r["steps"] for r in found.rows] == [2, None, 0, None]
     assert found.rows[0]["score"] == pytest.approx(159.18, abs=0.01)
     assert found.solved.value == 0.5
+    assert repr(found) == "Candidates(4 molecules of 6 samples; Plans(4 targets, 2 solved))"
     assert found.samples.seed == 3 and found.samples.more == {"steps": 9}
     rows = list(csv.DictReader(found.write(tmp_path / "a.csv").open()))
     assert [r["smiles"] for r in rows] == [r["smiles"] for r in found.rows]

@@ -93,6 +93,7 @@ def test_many_targets_bad_ones_skipped_and_named():
     assert len(plans) == 2 and [p.solved for p in plans.plans] == [True, False]
     assert [s.where for s in plans.skipped] == ["target 2", "target 4"]
     assert plans.solved.value == 0.5 and plans.solved.left_out == 2
+    assert repr(plans) == "Plans(2 targets, 1 solved, 2 skipped)"
     with pytest.raises(ValueError, match="target 2"):
         sy.plan([TARGET, "C1CC"], inventory(), policy())
     with pytest.raises(ValueError, match="C1CC"):
