@@ -1,7 +1,7 @@
 r"""GFMDiff with and without its loss on bonds, and EDM, on small molecules of QM9, at a budget that two cores can pay.
 
-    python -m benchmarks.molecules_3d [--arms headline with without edm published] [--seeds 0 1 2] [--budget 1.0]
-        [--work FOLDER] [--output FILE.json]
+    python -m benchmarks.molecules_3d [--arms headline scaffold with without edm published] [--seeds 0 1 2]
+        [--budget 1.0] [--work FOLDER] [--output FILE.json]
 
 Every (arm, seed) is a run of its own, skipped where the results hold it; a training that was stopped goes on from its
 checkpoint under `--work`. One thread a process.
@@ -11,6 +11,10 @@ checkpoint under `--work`. One thread a process.
 *The long run* ("headline", the first seed only). EDM "small" with 5 layers of 96, 32,000 steps of 32 molecules of at
 most 14 atoms, all but 1,000 that are held out: the weights that ship as `edm-qm9`. 500 molecules at 1,000, 250 and 100
 steps, with novelty, and, of the first 300, PoseBusters and strain; beside the same scores of those held out.
+
+*A scaffold* ("scaffold", the first seed only): the weights that ship draw 200 molecules of 12 atoms around the carbons
+of methylcyclopropane, each step taken 1, 2, 5 or 10 times at 250 network calls in all; beside them 200 free molecules
+of 12 atoms.
 
 *Ablation.* The presets "small", not the published sizes. GFMDiff: 322,368 parameters, 3,000 steps of 32 molecules,
 without its loss on bonds ("without"), with it at the published weight of .01 alpha_t ("published"), and at a hundred
@@ -25,6 +29,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,6 +47,7 @@ RESULTS = Path(__file__).parent / "results" / "molecules_3d.json"
 LARGEST, HEADLINE_LARGEST, HELD = 12, 14, 1_000
 SAMPLES, CALLS = 500, 250
 HEADLINE_CALLS = (250, 100, 1000)
+REPEATS = (1, 2, 5, 10)
 CHECKED = 300  # PoseBusters takes half a second a molecule
 ARMS: dict[str, tuple[type, int, Row]] = {
     "headline": (mo.EDM, 32_000, {"hidden": 96, "layers": 5, "lr": 1e-3}),
@@ -113,6 +119,22 @@ def headline(seed: int, steps: int, runs: Runs) -> Row:
     return row | scores | {"novel": novel} | geometry(found.mols)
 
 
+def scaffold(seed: int) -> Row:
+    """Molecules around three carbons of a ring and one beside it, by how often each step is taken."""
+    whole, model = atoms(HEADLINE_LARGEST), mo.load_model(mo.pretrained("edm-qm9"))
+    one = whole[(whole.smiles or ()).index("CC1CC1")]
+    heavy = one.mask & (one.numbers > 1)
+    held = replace(one, mask=heavy, numbers=one.numbers * heavy)
+    out: Row = {}
+    for repeats in (0, *REPEATS):
+        options: Row = {"scaffold": held, "scaffold_repeats": repeats} if repeats else {}
+        found = model.sample(200, steps=CALLS // max(1, repeats), seed=seed, nodes=12, max_batch=100, **options)
+        name = f"{repeats} times" if repeats else "free"
+        out[name] = {"network_calls": found.info["network_calls"]}
+        out[name] |= {name: percent(score) for name, score in found.report.items()}
+    return out
+
+
 def geometry(mols: list[Any]) -> Row:
     """PoseBusters and strain of the first ones; what is no molecule counts as failed, and has no strain."""
     scores = mo.posebusters(mols[:CHECKED]) | {"strain": mo.strain(mols[:CHECKED])}
@@ -134,7 +156,7 @@ def summary(found: Row) -> Row:
 
 
 def main() -> None:
-    arguments = options("GFMDiff with and without its loss on bonds, and EDM.", ARMS, RESULTS)
+    arguments = options("GFMDiff with and without its loss on bonds, and EDM.", (*ARMS, "scaffold"), RESULTS)
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", category=UserWarning)
     runs = Runs(arguments.output, arguments.work, arguments.budget)
@@ -143,7 +165,10 @@ def main() -> None:
         runs.run(f"real molecules of at most {largest} atoms", lambda n=largest: real(n))
     for seed in arguments.seeds:
         for arm in arguments.arms:
-            if arm != "headline":
+            if arm == "scaffold":
+                if seed == arguments.seeds[0]:
+                    runs.run(f"scaffold/{seed}", lambda s=seed: scaffold(s))
+            elif arm != "headline":
                 runs.run(f"{arm}/{seed}", lambda a=arm, s=seed: ablation(a, s, runs))
             elif seed == arguments.seeds[0]:
                 for steps in HEADLINE_CALLS:
