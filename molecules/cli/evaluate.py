@@ -162,16 +162,14 @@ def _needs(suite: str, train: str | None, reference: str | None) -> None:
     Raises:
         ValueError: that names them.
     """
-    from .. import metrics
-    from ..metrics.report import NEEDS
+    from ..metrics.report import SUITES, missing
 
-    for what, there in (("train", train), ("reference", reference)):
-        wanted = [name for name in metrics.SUITES[suite] if name in NEEDS[what]]
-        if wanted and there is None and suite != "basic":
-            raise ValueError(
-                f"--suite {suite}: {', '.join(wanted)} cannot be computed without --{what}: give it, or take --suite "
-                "basic or drug, which need none"
-            )
+    names = SUITES[suite] if suite != "basic" else ()
+    for what, wanted in missing(names, train=train, reference=reference).items():
+        raise ValueError(
+            f"--suite {suite}: {', '.join(wanted)} cannot be computed without --{what}: give it, or take --suite "
+            "basic or drug, which need none"
+        )
 
 
 def _shown(smiles: str | None) -> str:

@@ -29,6 +29,7 @@ from .options import (
     Sampler,
     Scaffold,
     Seed,
+    Set,
     Steps,
     Train,
     condition_of,
@@ -48,12 +49,12 @@ from .results import (
     write_samples,
 )
 from .rewards import LOWEST, Reward, reward_of
-from .sample import Set, arguments, in_pieces, reading_of, sampler_for
+from .sample import arguments, in_pieces, reading_of, sampler_for
 
 if TYPE_CHECKING:
     from ...core.scores import Score
 
-__all__ = ["guide", "reward_of"]
+__all__ = ["guide"]
 
 #: GDSS steers without its corrector: unguided samples of the same sampler tell what the reward alone did.
 CONTROL = "unguided, without corrector"

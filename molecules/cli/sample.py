@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -26,6 +26,7 @@ from .options import (
     Sampler,
     Scaffold,
     Seed,
+    Set,
     Steps,
     Train,
     condition_of,
@@ -50,18 +51,13 @@ from .results import (
 if TYPE_CHECKING:
     from ...core.scores import Score
 
-__all__ = ["Set", "arguments", "in_pieces", "reading_of", "sample", "sampler_for"]
+__all__ = ["arguments", "in_pieces", "reading_of", "sample", "sampler_for"]
 
 #: The samplers of the core for systems with discrete states; others take those for continuous ones.
 _DISCRETE = {
     "DiGress": ("Ancestral", "Euler", "TauLeaping"),
     "MaskedSequence": ("Ancestral", "ConfidenceOrdered", "Euler", "FirstHitting", "Remasking", "TauLeaping"),
 }
-
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Any other setting of sampling, key=value (snr=0.1 of gdss); may be repeated."),
-]
 
 
 def arguments(model: Any, settings: Mapping[str, Any], condition: Mapping[str, Any], **options: Any) -> dict[str, Any]:

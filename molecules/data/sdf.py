@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,7 @@ def _mols(
     names: list[str] = []
     numbers: dict[str, list[float]] = {p: [] for p in properties}
     with quiet():
-        for count, (title, block, fields) in enumerate(sdf_records(path), start=1):
-            if limit is not None and count > limit:
-                break
+        for count, (title, block, fields) in enumerate(islice(sdf_records(path), limit), start=1):
             with problems.at(f"record {count} ({title or 'no title'!r})"):
                 mol = _mol(block)
                 try:
@@ -143,9 +142,7 @@ def read_sdf_as_it_is(
     problems = Problems(errors, Path(path).name)
     parts, names = [], []
     with quiet():
-        for count, (title, block, _) in enumerate(sdf_records(path), start=1):
-            if limit is not None and count > limit:
-                break
+        for count, (title, block, _) in enumerate(islice(sdf_records(path), limit), start=1):
             with problems.at(f"record {count} ({title or 'no title'!r})"):
                 mol = _mol(block)
                 if mol.GetNumAtoms() == 0:

@@ -14,7 +14,7 @@ from .nspdk import nspdk_mmd
 from .properties import property_means
 from .validity import molecules_of, novelty, uniqueness, valid_unique_novel, validity
 
-__all__ = ["NEEDS", "SUITES", "evaluate"]
+__all__ = ["SUITES", "evaluate", "missing"]
 
 SUITES: dict[str, tuple[str, ...]] = {
     "basic": ("valid_rdkit", "unique_all", "novel", "valid_unique_novel"),
@@ -36,8 +36,7 @@ SUITES: dict[str, tuple[str, ...]] = {
 }
 """Names of scores by suite. ``unique@k`` stands for one score a k."""
 
-#: Scores that need the training set, and those that compare with a reference.
-NEEDS = {
+_NEEDS = {
     "train": {"novel", "valid_unique_novel"},
     "reference": {"snn", "frag", "scaf", "fcd_torch", "fcd_guacamol", "mmd_nspdk"},
 }
@@ -48,6 +47,13 @@ _COMPARE: dict[str, Callable[..., Score]] = {
     "scaf": scaffolds,
     "mmd_nspdk": nspdk_mmd,
 }
+
+
+def missing(names: Sequence[str], *, train: Any, reference: Any) -> dict[str, list[str]]:
+    """Scores that cannot be computed, by what they need: the training set or a reference, where it is None."""
+    given = {"train": train, "reference": reference}
+    wanted = {what: [n for n in names if n in _NEEDS[what]] for what, there in given.items() if there is None}
+    return {what: some for what, some in wanted.items() if some}
 
 
 def evaluate(
@@ -85,12 +91,9 @@ def evaluate(
     known = {name for some in SUITES.values() for name in some}
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"no suite or score {unknown[0]!r}; suites: {', '.join(SUITES)}; scores: {sorted(known)}")
-    for what, given in (("train", train), ("reference", reference)):
-        wanted = [name for name in names if name in NEEDS[what]]
-        if fcd_reference is not None and what == "reference":
-            wanted = [name for name in wanted if not name.startswith("fcd")]
-        if wanted and given is None:
-            raise ValueError(f"{', '.join(wanted)} cannot be computed without {what}=: pass it, or name other scores")
+    asked = [name for name in names if fcd_reference is None or not name.startswith("fcd")]
+    for what, wanted in missing(asked, train=train, reference=reference).items():
+        raise ValueError(f"{', '.join(wanted)} cannot be computed without {what}=: pass it, or name other scores")
     mols = molecules_of(molecules)  # parsed once
     held = None if reference is None else molecules_of(reference)
     if train is not None:
